@@ -1,0 +1,161 @@
+"""The kernel predictor: Eq. 5 of the paper, w_hat_l = f_kp^l(z'_l; s_l; theta_kp^l).
+
+One GRU per learnable convolution is unrolled for s_l * s_l steps; step t gives the c_l x c_{l-1} weights at one position of
+the kernel. `KERNEL_PREDICTORS` holds the readings by name: each maps the layers to a module whose forward takes the integer
+sizes and gives the kernels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from effconv.recurrence import recurrence
+
+
+class Layer(NamedTuple):
+    """One learnable convolution: its channels and the kernel size it was designed with."""
+
+    out_channels: int
+    in_channels: int
+    kernel_size: int
+
+
+def grid_positions(size: int, max_size: int) -> list[int]:
+    """Raster positions that a size x size kernel takes in the max_size x max_size grid around the common centre.
+
+    An even size has its extra row and column on the bottom and right (R-11). At most max_size**2 - 1.
+    """
+    first = (max_size - 1) // 2 - (size - 1) // 2
+    return [row * max_size + column for row in range(first, first + size) for column in range(first, first + size)]
+
+
+class KernelPredictor(nn.Module):
+    """What the readings share: forward maps L integer sizes to L kernels (out_channels, in_channels, s, s).
+
+    Each layer's prediction is multiplied by a fixed gain, so that at the original size it starts with the standard
+    deviation of Kaiming's initialisation, sqrt(2 / (kernel_size^2 in_channels)) (R-08).
+    """
+
+    gain: Tensor
+
+    def __init__(self, layers: Sequence[Layer], max_size: int) -> None:
+        super().__init__()
+        self.layers = list(layers)
+        self.max_size = max_size
+        self.register_buffer("gain", torch.ones(len(self.layers)))
+
+    def calibrate(self) -> None:
+        with torch.no_grad():
+            kernels = self.predict([min(layer.kernel_size, self.max_size) for layer in self.layers])
+            for index, (layer, kernel) in enumerate(zip(self.layers, kernels, strict=True)):
+                kaiming = math.sqrt(2 / (layer.kernel_size**2 * layer.in_channels))
+                self.gain[index] = kaiming / kernel.std()
+
+    def predict(self, sizes: Sequence[int]) -> list[Tensor]:
+        raise NotImplementedError
+
+    def forward(self, sizes: Sequence[int]) -> list[Tensor]:
+        return [gain * kernel for gain, kernel in zip(self.gain.unbind(), self.predict(sizes), strict=True)]
+
+    def as_kernel(self, index: int, rows: Tensor, size: int) -> Tensor:
+        """rows: (s*s, out_channels * in_channels), position by position -> (out_channels, in_channels, s, s)."""
+        layer = self.layers[index]
+        return rows.t().reshape(layer.out_channels, layer.in_channels, size, size)
+
+
+class GRUPredictor(KernelPredictor):
+    """R-06: GRUs of hidden size 64, run as one batched recurrence, and a linear head per layer.
+
+    inputs: z', (max_size^2, 64), one fixed row per kernel position; all layers see the same rows.
+    """
+
+    z: Tensor
+
+    def __init__(self, layers: Sequence[Layer], max_size: int, inputs: Tensor, hidden: int = 64) -> None:
+        super().__init__(layers, max_size)
+        self.register_buffer("z", inputs)
+        cells = [nn.GRUCell(inputs.shape[1], hidden) for _ in self.layers]  # for their initialisation
+        self.w_ih = nn.Parameter(torch.stack([cell.weight_ih.detach() for cell in cells]))  # (L, 3H, 64)
+        self.w_hh = nn.Parameter(torch.stack([cell.weight_hh.detach() for cell in cells]))  # (L, 3H, H)
+        self.b_ih = nn.Parameter(torch.stack([cell.bias_ih.detach() for cell in cells]))  # (L, 3H)
+        self.b_hh = nn.Parameter(torch.stack([cell.bias_hh.detach() for cell in cells]))
+        self.heads = nn.ModuleList(nn.Linear(hidden, layer.out_channels * layer.in_channels) for layer in self.layers)
+        self.calibrate()
+
+    def states(self, sizes: Sequence[int]) -> list[Tensor]:
+        """GRU states h_1..h_{s*s} of each layer: L tensors (s*s, H)."""
+        order = sorted(range(len(sizes)), key=lambda layer: -sizes[layer])  # the recurrence wants long ones first
+        lengths = [sizes[layer] ** 2 for layer in order]
+        positions = [grid_positions(sizes[layer], self.max_size) for layer in order]
+        padded = [row + [0] * (lengths[0] - len(row)) for row in positions]
+        index = torch.tensor(order, device=self.z.device)
+        inputs = self.z[torch.tensor(padded, device=self.z.device)]  # (L, T, 64)
+        gates_x = torch.baddbmm(self.b_ih[index].unsqueeze(1), inputs, self.w_ih[index].transpose(1, 2))
+        states = recurrence(gates_x.transpose(0, 1).contiguous(), self.w_hh[index], self.b_hh[index], lengths)
+        by_layer = states.unbind(1)
+        return [by_layer[order.index(layer)][: sizes[layer] ** 2] for layer in range(len(sizes))]
+
+    def predict(self, sizes: Sequence[int]) -> list[Tensor]:
+        rows = [head(h) for head, h in zip(self.heads, self.states(sizes), strict=True)]
+        return [self.as_kernel(index, row, size) for index, (row, size) in enumerate(zip(rows, sizes, strict=True))]
+
+
+class LiteralGRU(KernelPredictor):
+    """Eq. 5 to the letter: hidden size = c_l c_{l-1}, one constant input, no head. For narrow networks only."""
+
+    z: Tensor
+
+    def __init__(self, layers: Sequence[Layer], max_size: int, input_size: int = 64) -> None:
+        super().__init__(layers, max_size)
+        self.register_buffer("z", torch.randn(len(self.layers), 1, input_size))
+        self.cells = nn.ModuleList(nn.GRUCell(input_size, c.out_channels * c.in_channels) for c in self.layers)
+        self.calibrate()
+
+    def predict(self, sizes: Sequence[int]) -> list[Tensor]:
+        kernels = []
+        for index, (cell, size) in enumerate(zip(self.cells, sizes, strict=True)):
+            rows = [cell(self.z[index])]
+            for _ in range(size * size - 1):
+                rows.append(cell(self.z[index], rows[-1]))
+            kernels.append(self.as_kernel(index, torch.cat(rows), size))
+        return kernels
+
+
+class FreeKernels(KernelPredictor):
+    """No predictor: one free max_size x max_size kernel per layer, cropped around its centre. A control."""
+
+    def __init__(self, layers: Sequence[Layer], max_size: int) -> None:
+        super().__init__(layers, max_size)
+        self.kernels = nn.ParameterList(
+            torch.randn(layer.out_channels * layer.in_channels, max_size * max_size) for layer in self.layers
+        )
+        self.calibrate()
+
+    def predict(self, sizes: Sequence[int]) -> list[Tensor]:
+        return [
+            self.as_kernel(index, kernel[:, grid_positions(size, self.max_size)].t(), size)
+            for index, (kernel, size) in enumerate(zip(self.kernels, sizes, strict=True))
+        ]
+
+
+def per_position(layers: Sequence[Layer], max_size: int) -> KernelPredictor:
+    """R-07, default: each kernel position has its own fixed input, found from the kernel's centre."""
+    return GRUPredictor(layers, max_size, torch.randn(max_size * max_size, 64))
+
+
+def const_z(layers: Sequence[Layer], max_size: int) -> KernelPredictor:
+    """The same input at every step: the kernels come out nearly flat."""
+    return GRUPredictor(layers, max_size, torch.randn(1, 64).expand(max_size * max_size, -1).clone())
+
+
+KERNEL_PREDICTORS: dict[str, Callable[[Sequence[Layer], int], KernelPredictor]] = {
+    "per_position": per_position,
+    "const_z": const_z,
+    "literal": LiteralGRU,
+    "free": FreeKernels,
+}
