@@ -1,8 +1,8 @@
 """EffConv: learning the kernel sizes of a CNN under a parameter budget (Ganjdanesh, Gao, Huang; AAAI 2023).
 
-    from effconv import learn_kernel_sizes
-    sizes = learn_kernel_sizes(model, loader, budget=660_000)
-    network = sizes.build()
+from effconv import learn_kernel_sizes
+sizes = learn_kernel_sizes(model, loader, budget=660_000)
+network = sizes.build()
 """
 
 from effconv.conversion import resize

@@ -41,8 +41,12 @@ def load(file: Path, identity: dict[str, Any], device: torch.device) -> dict[str
         state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
         saved = state.pop("identity")
     except Exception as error:
-        raise ValueError(f"checkpoint {file} cannot be read ({type(error).__name__}); delete it to start anew") from error
+        raise ValueError(
+            f"checkpoint {file} cannot be read ({type(error).__name__}); delete it to start anew"
+        ) from error
     if saved != identity:
         differs = ", ".join(key for key in identity if saved.get(key) != identity[key])
-        raise ValueError(f"checkpoint {file} belongs to another call (differs in: {differs}); delete it or name another")
+        raise ValueError(
+            f"checkpoint {file} belongs to another call (differs in: {differs}); delete it or name another"
+        )
     return state

@@ -62,10 +62,14 @@ class KernelPredictor(nn.Module):
     def forward(self, sizes: Sequence[int]) -> list[Tensor]:
         return [gain * kernel for gain, kernel in zip(self.gain.unbind(), self.predict(sizes), strict=True)]
 
-    def as_kernel(self, index: int, rows: Tensor, size: int) -> Tensor:
-        """rows: (s*s, out_channels * in_channels), position by position -> (out_channels, in_channels, s, s)."""
+    def modulated(self, sizes: Sequence[int], masks: Sequence[Tensor]) -> list[Tensor]:
+        """Eq. 7: masks (s, s) by layer -> the kernels, masked."""
+        return [mask * kernel for mask, kernel in zip(masks, self(sizes), strict=True)]
+
+    def as_kernel(self, index: int, columns: Tensor, size: int) -> Tensor:
+        """columns: (out_channels * in_channels, s*s), position by position -> (out_channels, in_channels, s, s)."""
         layer = self.layers[index]
-        return rows.t().reshape(layer.out_channels, layer.in_channels, size, size)
+        return columns.reshape(layer.out_channels, layer.in_channels, size, size)
 
 
 class GRUPredictor(KernelPredictor):
@@ -84,25 +88,37 @@ class GRUPredictor(KernelPredictor):
         self.w_hh = nn.Parameter(torch.stack([cell.weight_hh.detach() for cell in cells]))  # (L, 3H, H)
         self.b_ih = nn.Parameter(torch.stack([cell.bias_ih.detach() for cell in cells]))  # (L, 3H)
         self.b_hh = nn.Parameter(torch.stack([cell.bias_hh.detach() for cell in cells]))
-        self.heads = nn.ModuleList(nn.Linear(hidden, layer.out_channels * layer.in_channels) for layer in self.layers)
+        bound = 1 / math.sqrt(hidden)  # nn.Linear's own initialisation
+        self.heads = nn.ParameterList(  # (c_l c_{l-1}, H + 1): a linear layer, its bias in the last column
+            torch.empty(layer.out_channels * layer.in_channels, hidden + 1).uniform_(-bound, bound)
+            for layer in self.layers
+        )
         self.calibrate()
 
     def states(self, sizes: Sequence[int]) -> list[Tensor]:
         """GRU states h_1..h_{s*s} of each layer: L tensors (s*s, H)."""
-        order = sorted(range(len(sizes)), key=lambda layer: -sizes[layer])  # the recurrence wants long ones first
-        lengths = [sizes[layer] ** 2 for layer in order]
-        positions = [grid_positions(sizes[layer], self.max_size) for layer in order]
-        padded = [row + [0] * (lengths[0] - len(row)) for row in positions]
-        index = torch.tensor(order, device=self.z.device)
+        lengths = [size * size for size in sizes]
+        positions = [grid_positions(size, self.max_size) for size in sizes]
+        padded = [row + [0] * (max(lengths) - len(row)) for row in positions]
         inputs = self.z[torch.tensor(padded, device=self.z.device)]  # (L, T, 64)
-        gates_x = torch.baddbmm(self.b_ih[index].unsqueeze(1), inputs, self.w_ih[index].transpose(1, 2))
-        states = recurrence(gates_x.transpose(0, 1).contiguous(), self.w_hh[index], self.b_hh[index], lengths)
-        by_layer = states.unbind(1)
-        return [by_layer[order.index(layer)][: sizes[layer] ** 2] for layer in range(len(sizes))]
+        gates_x = torch.baddbmm(self.b_ih.unsqueeze(1), inputs, self.w_ih.transpose(1, 2))
+        states = recurrence(gates_x.transpose(0, 1), self.w_hh, self.b_hh, lengths)
+        return [h[:length] for h, length in zip(states.unbind(1), lengths, strict=True)]
+
+    def modulated(self, sizes: Sequence[int], masks: Sequence[Tensor]) -> list[Tensor]:
+        """Eq. 7 taken through the linear head, m (W h + b) = W (m h) + b m: the states are smaller than the kernels."""
+        kernels = []
+        for index, (h, size) in enumerate(zip(self.states(sizes), sizes, strict=True)):
+            m = (self.gain[index] * masks[index]).reshape(-1, 1)
+            columns = self.heads[index] @ torch.cat((m * h, m), dim=1).t()
+            kernels.append(self.as_kernel(index, columns, size))
+        return kernels
 
     def predict(self, sizes: Sequence[int]) -> list[Tensor]:
-        rows = [head(h) for head, h in zip(self.heads, self.states(sizes), strict=True)]
-        return [self.as_kernel(index, row, size) for index, (row, size) in enumerate(zip(rows, sizes, strict=True))]
+        return [
+            self.as_kernel(index, head[:, :-1] @ h.t() + head[:, -1:], size)
+            for index, (h, head, size) in enumerate(zip(self.states(sizes), self.heads, sizes, strict=True))
+        ]
 
 
 class LiteralGRU(KernelPredictor):
@@ -122,7 +138,7 @@ class LiteralGRU(KernelPredictor):
             rows = [cell(self.z[index])]
             for _ in range(size * size - 1):
                 rows.append(cell(self.z[index], rows[-1]))
-            kernels.append(self.as_kernel(index, torch.cat(rows), size))
+            kernels.append(self.as_kernel(index, torch.cat(rows).t(), size))
         return kernels
 
 
@@ -138,7 +154,7 @@ class FreeKernels(KernelPredictor):
 
     def predict(self, sizes: Sequence[int]) -> list[Tensor]:
         return [
-            self.as_kernel(index, kernel[:, grid_positions(size, self.max_size)].t(), size)
+            self.as_kernel(index, kernel[:, grid_positions(size, self.max_size)], size)
             for index, (kernel, size) in enumerate(zip(self.kernels, sizes, strict=True))
         ]
 

@@ -1,6 +1,6 @@
 """One step of size learning: Eq. 8 and steps 2-9 of Algorithm 1 of the paper.
 
-    min over theta_sp, theta_kp, theta_c of  L_class(theta_sp, theta_kp, theta_c) + lambda L_param(theta_sp)      (8)
+min over theta_sp, theta_kp, theta_c of  L_class(theta_sp, theta_kp, theta_c) + lambda L_param(theta_sp)      (8)
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ class SizeLearner:
         self.ema = self.initial.clone()
         self.last = self.initial.clone()
         self.optimizer = self._optimizer()
-        snap_to_budget(self.initial.tolist(), **self._limits())  # a budget out of reach is an error now, not hours later
+        snap_to_budget(
+            self.initial.tolist(), **self._limits()
+        )  # a budget out of reach is an error now, not hours later
 
     def _limits(self) -> dict[str, Any]:
         s = self.settings
@@ -68,7 +70,9 @@ class SizeLearner:
     def _optimizer(self) -> torch.optim.AdamW:
         s = self.settings
         # R-13: whatever is not a predicted kernel (first convolution, batch norm, classifier, biases) shares one group.
-        others = [p for p in itertools.chain(self.size_predictor.parameters(), self.cnn.parameters()) if p.requires_grad]
+        others = [
+            p for p in itertools.chain(self.size_predictor.parameters(), self.cnn.parameters()) if p.requires_grad
+        ]
         groups = [{"params": others, "lr": s.lr}, {"params": self.kernel_predictor.parameters(), "lr": s.kernel_lr}]
         return torch.optim.AdamW(groups, weight_decay=s.weight_decay, fused=True)
 
@@ -81,7 +85,6 @@ class SizeLearner:
         if not torch.isfinite(v).all():
             raise DivergedError("a soft size is not finite")
         sizes = [int(size) for size in round_half_up(v.detach()).tolist()]  # Eq. 2
-        kernels = self.kernel_predictor(sizes)  # Eq. 5
         v_mask = v.detach().requires_grad_()
         g = mask_profiles(
             v_mask,
@@ -89,10 +92,10 @@ class SizeLearner:
             self.settings.max_size,
             centre=self.readings.mask_centre,
             denominator=self.readings.mask_denominator,
-        )  # Eq. 6
-        for conv, kernel, profile, size in zip(self.predicted, kernels, g.unbind(), sizes, strict=True):
-            mask = profile[:size].unsqueeze(1) * profile[:size]
-            conv.kernel = mask * kernel  # Eq. 7
+        )
+        masks = [row[:size].unsqueeze(1) * row[:size] for row, size in zip(g.unbind(), sizes, strict=True)]  # Eq. 6
+        for conv, kernel in zip(self.predicted, self.kernel_predictor.modulated(sizes, masks), strict=True):
+            conv.kernel = kernel  # Eqs. 5 and 7
         return v, v_mask, sizes
 
     def step(self, images: Tensor, labels: Tensor, loss_fn: Callable[[Any, Tensor], Tensor]) -> dict[str, Any]:

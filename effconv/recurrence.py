@@ -7,66 +7,98 @@ does not depend on the previous state happens outside the loop. The plain form s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch import Tensor
 
 
+def _steps(active: list[int], *buffers: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """For t = 0, 1, ...: buffer[t, :active[t]] of each buffer (T, L, ...). Slices once for each run of equal counts."""
+    start = 0
+    while start < len(active):
+        a, stop = active[start], start
+        while stop < len(active) and active[stop] == a:
+            stop += 1
+        yield from zip(*(buffer[start:stop, :a].unbind() for buffer in buffers), strict=True)
+        start = stop
+
+
+def _longest_first(lengths: list[int], device: torch.device) -> tuple[Tensor | None, Tensor | None]:
+    """The order of the layers by decreasing length, and its inverse; None where they are in that order already."""
+    order = sorted(range(len(lengths)), key=lambda layer: -lengths[layer])
+    if order == list(range(len(lengths))):
+        return None, None
+    index = torch.tensor(order, device=device)
+    return index, index.argsort()
+
+
+def _select(values: Tensor, dim: int, order: Tensor | None) -> Tensor:
+    return values if order is None else values.index_select(dim, order)
+
+
 class _Recurrence(torch.autograd.Function):
-    """gates_x (T, L, 3H), w_hh (L, 3H, H), b_hh (L, 3H) -> states (T, L, H); layers sorted by decreasing length."""
+    """gates_x (T, L, 1, 3H), w_hh (L, 3H, H), b_hh (L, 3H) -> states (T, L, 1, H).
+
+    Inside, the layers are sorted by length, so that those still running at step t are the first active[t].
+    """
 
     @staticmethod
-    def forward(ctx: Any, gates_x: Tensor, w_hh: Tensor, b_hh: Tensor, active: list[int]) -> Tensor:
+    def forward(ctx: Any, gates_x: Tensor, w_hh: Tensor, b_hh: Tensor, lengths: list[int]) -> Tensor:
         steps, layers, hidden = gates_x.shape[0], w_hh.shape[0], w_hh.shape[2]
-        states = gates_x.new_zeros(steps + 1, layers, hidden)  # states[0] = h_0 = 0
+        order, inverse = _longest_first(lengths, w_hh.device)
+        active = [sum(length > t for length in lengths) for t in range(steps)]
+        gates_x, w_hh, b_hh = _select(gates_x, 1, order).contiguous(), _select(w_hh, 0, order), _select(b_hh, 0, order)
+        states = gates_x.new_zeros(steps + 1, layers, 1, hidden)  # states[0] = h_0 = 0
+        gates_h = torch.zeros_like(gates_x)  # W_hh h + b_hh
         gates = torch.zeros_like(gates_x)  # r, z, n after their nonlinearities
-        from_state = gates_x.new_zeros(steps, layers, hidden)  # W_hn h + b_hn
         w, b = w_hh.transpose(1, 2), b_hh.unsqueeze(1)
-        for t, a in enumerate(active):
-            h = states[t, :a]
-            gates_h = torch.baddbmm(b[:a], h.unsqueeze(1), w[:a]).squeeze(1)
-            x, y = gates_x[t, :a], gates[t, :a]
-            rz, n = y[:, : 2 * hidden], y[:, 2 * hidden :]
-            torch.add(x[:, : 2 * hidden], gates_h[:, : 2 * hidden], out=rz).sigmoid_()
-            torch.addcmul(x[:, 2 * hidden :], rz[:, :hidden], gates_h[:, 2 * hidden :], out=n).tanh_()
-            torch.lerp(n, h, rz[:, hidden:], out=states[t + 1, :a])  # h' = (1 - z) n + z h
-            from_state[t, :a] = gates_h[:, 2 * hidden :]
-        ctx.save_for_backward(states, gates, from_state, w_hh)
-        ctx.active = active
-        return states[1:]
+        rz, n = torch.split(gates, [2 * hidden, hidden], 3)
+        r, z = torch.split(rz, hidden, 3)
+        (x_rz, x_n), (h_rz, h_n) = (torch.split(g, [2 * hidden, hidden], 3) for g in (gates_x, gates_h))
+        for h, h_next, gh, xrzt, xnt, hrzt, hnt, rzt, rt, zt, nt in _steps(
+            active, states[:-1], states[1:], gates_h, x_rz, x_n, h_rz, h_n, rz, r, z, n
+        ):
+            torch.baddbmm(b[: len(h)], h, w[: len(h)], out=gh)
+            torch.add(xrzt, hrzt, out=rzt).sigmoid_()
+            torch.addcmul(xnt, rt, hnt, out=nt).tanh_()
+            torch.lerp(nt, h, zt, out=h_next)  # h' = (1 - z) n + z h
+        ctx.save_for_backward(states, gates, h_n, w_hh)
+        ctx.order, ctx.inverse, ctx.active = order, inverse, active
+        return _select(states[1:], 1, inverse).clone()
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_states: Tensor) -> tuple[Tensor, Tensor, Tensor, None]:
-        states, gates, from_state, w_hh = ctx.saved_tensors
-        steps, layers, hidden = from_state.shape
-        r, z, n = gates.split(hidden, dim=2)
+        states, gates, h_n, w_hh = ctx.saved_tensors
+        steps, layers, _, hidden = h_n.shape
+        r, z, n = torch.split(gates, hidden, 3)
         d_n = (1 - z) * (1 - n * n)  # dh' / d(argument of tanh)
-        d_gates = torch.stack(  # dh' / d(what W_hh h + b_hh gives), for r, z and n
-            (d_n * from_state * r * (1 - r), (states[:-1] - n) * z * (1 - z), d_n * r), dim=2
+        d_gates = torch.cat(  # dh' / d(W_hh h + b_hh), for r, z and n
+            (d_n * h_n * r * (1 - r), (states[:-1] - n) * z * (1 - z), d_n * r), dim=2
         )  # (T, L, 3, H)
-        grad_h = torch.zeros_like(from_state)  # dL/dh', all steps
+        grad_h = _select(grad_states, 1, ctx.order).clone()  # dL/dh'; each step adds its share to the one before
         grad_gates_h = torch.zeros_like(d_gates)
-        carried = grad_states.new_zeros(layers, 1, hidden)
+        rows = grad_gates_h.view(steps, layers, 1, 3 * hidden)
+        backwards = list(_steps(ctx.active, grad_h, d_gates, grad_gates_h, rows, z))
         for t in range(steps - 1, -1, -1):
-            a = ctx.active[t]
-            g = torch.add(grad_states[t, :a], carried[:a, 0], out=grad_h[t, :a])
-            gh = torch.mul(g.unsqueeze(1), d_gates[t, :a], out=grad_gates_h[t, :a])
-            torch.baddbmm((g * z[t, :a]).unsqueeze(1), gh.view(a, 1, 3 * hidden), w_hh[:a], out=carried[:a])
-        grad_b = grad_gates_h.view(steps, layers, 3 * hidden)
-        grad_w = torch.bmm(grad_b.permute(1, 2, 0), states[:-1].transpose(0, 1))
-        grad_x = torch.cat((grad_b[..., : 2 * hidden], grad_h * d_n), dim=2)
-        return grad_x, grad_w, grad_b.sum(0), None
+            g, dt, gt, row, zt = backwards[t]
+            torch.mul(g, dt, out=gt)
+            if t > 0:
+                grad_h[t - 1, : len(g)] += torch.baddbmm(g * zt, row, w_hh[: len(g)])
+        back, grad_b = ctx.inverse, rows[:, :, 0].sum(0)
+        grad_w = torch.bmm(rows[:, :, 0].permute(1, 2, 0), states[:-1, :, 0].transpose(0, 1))
+        grad_x = torch.cat((rows[..., : 2 * hidden], grad_h * d_n), dim=3)
+        return _select(grad_x, 1, back), _select(grad_w, 0, back), _select(grad_b, 0, back), None
 
 
 def recurrence(gates_x: Tensor, w_hh: Tensor, b_hh: Tensor, lengths: list[int]) -> Tensor:
     """All layers' GRUs from h_0 = 0, given what the inputs contribute to the gates.
 
     gates_x: (T, L, 3H), W_ih x_t + b_ih by step and layer, gates ordered r, z, n as in `torch.nn.GRUCell`.
-    w_hh: (L, 3H, H), b_hh: (L, 3H). lengths: T_l >= 1 by layer, in decreasing order, T = max.
+    w_hh: (L, 3H, H), b_hh: (L, 3H). lengths: T_l >= 1 by layer, T = max.
     Returns the states h_1..h_T: (T, L, H); past a layer's length they are zero.
     """
-    active = [sum(length > t for length in lengths) for t in range(gates_x.shape[0])]
-    states: Tensor = _Recurrence.apply(gates_x, w_hh, b_hh, active)
-    return states
+    states: Tensor = _Recurrence.apply(gates_x.unsqueeze(2), w_hh, b_hh, lengths)
+    return states.squeeze(2)

@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from effconv.recurrence import recurrence
+
 TAU = 3.0
 PAPER_BIAS = -0.35  # the paper's b for an original kernel size of 3 and sizes in [1, 7]
 _INPUT, _HIDDEN = 64, 128
@@ -73,15 +75,25 @@ class BiGRU(nn.Module):
     def __init__(self, layers: int) -> None:
         super().__init__()
         self.register_buffer("z", _orthogonal_inputs(layers))
-        self.gru = nn.GRU(_INPUT, _HIDDEN, bidirectional=True)
+        bound = 1 / math.sqrt(_HIDDEN)  # nn.GRU's own initialisation; index 0 runs forwards, 1 backwards
+        self.w_ih = nn.Parameter(torch.empty(2, 3 * _HIDDEN, _INPUT).uniform_(-bound, bound))
+        self.w_hh = nn.Parameter(torch.empty(2, 3 * _HIDDEN, _HIDDEN).uniform_(-bound, bound))
+        self.b_ih = nn.Parameter(torch.empty(2, 3 * _HIDDEN).uniform_(-bound, bound))
+        self.b_hh = nn.Parameter(torch.empty(2, 3 * _HIDDEN).uniform_(-bound, bound))
         self.norm = nn.LayerNorm(2 * _HIDDEN)
         bound = 1 / math.sqrt(2 * _HIDDEN)  # nn.Linear's own initialisation
         self.direction = nn.Parameter(torch.empty(layers, 2 * _HIDDEN).uniform_(-bound, bound))
         self.length = nn.Parameter(self.direction.detach().norm(dim=1))
 
+    def states(self) -> Tensor:
+        """(L, 256): for each layer the states of both directions, as `nn.GRU(64, 128, bidirectional=True)` gives."""
+        z = torch.stack((self.z, self.z.flip(0)))  # (2, L, 64)
+        gates_x = torch.baddbmm(self.b_ih.unsqueeze(1), z, self.w_ih.transpose(1, 2)).transpose(0, 1)
+        forwards, backwards = recurrence(gates_x, self.w_hh, self.b_hh, [len(self.z)] * 2).unbind(1)
+        return torch.cat((forwards, backwards.flip(0)), dim=1)
+
     def forward(self) -> Tensor:
-        states, _ = self.gru(self.z)  # (L, 256)
-        features = torch.relu(self.norm(states))
+        features = torch.relu(self.norm(self.states()))
         projected = (features * self.direction).sum(1)
         logits: Tensor = self.length * projected / self.direction.norm(dim=1)
         return logits
