@@ -1,0 +1,214 @@
+"""The command line: parse, call, print. No logic; whatever is heavy is imported inside the command that needs it."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import json
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from reproduce import __version__
+from reproduce.errors import Interrupted, UserError
+
+if TYPE_CHECKING:
+    from reproduce.commands import Request
+    from reproduce.specs import Protocol
+
+DATASETS = ("mnist", "cifar10", "stl10", "imagenet32")
+PROTOCOLS = ("paper", "quick", "tiny")
+PROTOCOL_OPTIONS = ("protocol", "recipe", "epochs", "size_epochs", "train_images")
+RESULTS, TINY_RESULTS = Path("results"), Path("build/tiny")
+# Faults of the surroundings, not of the code: each gets one line instead of a traceback.
+FULL = (errno.ENOSPC, errno.EDQUOT)
+UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
+
+
+class Suite(click.Group):
+    """A group whose commands end in one line and an exit code when something outside the code is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as fault:
+            self._end(ctx, f"error: {fault}", fault.exit_code)
+        except Interrupted:
+            self._end(ctx, "stopped; the same command goes on from here", 1)
+        except OSError as fault:
+            if fault.errno in FULL:
+                self._end(ctx, "error: no space left; free some and give the same command again: nothing is lost", 1)
+            if fault.errno in UNUSABLE:
+                self._end(ctx, f"error: cannot use {fault.filename}: {fault.strerror}; choose another place", 1)
+            raise
+
+    def _end(self, ctx: click.Context, line: str, code: int) -> None:
+        click.echo(" ".join(line.splitlines()), err=True)
+        ctx.exit(code)
+
+
+@click.group(cls=Suite, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__, prog_name="reproduce")
+def main() -> None:
+    """Remeasure the tables and figures of the EffConv paper, one command for each.
+
+    A command runs what has no record yet and prints the result beside the paper's numbers. It may be stopped at any
+    moment; the same command goes on from there.
+    """
+
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+POSITIVE = click.IntRange(min=1)
+RUN_OPTIONS = (
+    click.option("--rows", "globs", metavar="GLOBS", help="Rows by name: comma-separated globs. [default: *]"),
+    click.option("--list", "listing", is_flag=True, help="Print the rows' names and do nothing."),
+    click.option("--seeds", default="0..2", show_default=True, help="For example 0, 0,2 or 0..2."),
+    click.option("--protocol", type=click.Choice(PROTOCOLS), default="paper", show_default=True, help="How long."),
+    click.option("--recipe", type=click.Choice(("flexconv", "sgd")), default="flexconv", show_default=True,
+                 help="Which reading of the training settings (R-15)."),
+    click.option("--epochs", type=POSITIVE, help="Training epochs, instead of the protocol's."),
+    click.option("--size-epochs", type=POSITIVE, help="Size-learning epochs, instead of the protocol's."),
+    click.option("--train-images", type=POSITIVE, help="Train on the first N images, class-balanced."),
+    click.option("--data-root", type=FOLDER, help="Folder of the images. [default: data; tiny: bundled digits]"),
+    click.option("--download", is_flag=True, help="Fetch missing images, where that is allowed."),
+    click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time."),
+    click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True),
+    click.option("--results", type=FOLDER, help="Folder of the records. [default: results; tiny: build/tiny]"),
+    click.option("--dry-run", is_flag=True, help="Print what would run and roughly how long, and do nothing."),
+    click.option("--no-run", is_flag=True, help="Render what is recorded; run nothing."),
+    click.option("--keep-weights", is_flag=True, help="Keep each network's state dict beside its record."),
+    click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Runs side by side."),
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+PANEL_OPTIONS = (
+    click.option("--depths", help="Of panel (a): 20..56 in steps of 6, or a list."),
+    click.option("--budgets", help="Of panel (b), in millions: 0.1..0.5 in steps of 0.1, or a list."),
+)
+
+
+def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
+    """Stack options on a command, in the order given."""
+    return lambda command: functools.reduce(lambda found, option: option(found), reversed(options), command)
+
+
+def run_experiment(experiment: str, *, listing: bool, **options: Any) -> None:
+    """The body of every experiment's command."""
+    from reproduce import commands
+
+    request = _request(experiment, **options)
+    if listing:
+        names = commands.names(request)
+        click.echo(_json(names) if request.as_json else "\n".join(names))
+        return
+    with stop_on_signals() as stop:
+        code = commands.experiment(request, out=click.echo, err=functools.partial(click.echo, err=True), stop=stop)
+    click.get_current_context().exit(code)
+
+
+def _request(experiment: str, *, seeds: str, results: Path | None, **options: Any) -> Request:
+    from reproduce import commands, naming
+
+    protocol = _protocol(**{key: options.pop(key) for key in PROTOCOL_OPTIONS})
+    depths, budgets = options.pop("depths", None), options.pop("budgets", None)
+    if (depths is None) != (budgets is None):  # one panel alone was asked for
+        depths, budgets = depths or "", budgets or ""
+    return commands.Request(
+        experiment=experiment,
+        protocol=protocol,
+        seeds=naming.parse_seeds(seeds),
+        depths=naming.parse_depths(depths) if depths else _none_or_empty(depths),
+        budgets=naming.parse_budgets(budgets) if budgets else _none_or_empty(budgets),
+        results=results or (TINY_RESULTS if protocol.base == "tiny" else RESULTS),
+        **options,
+    )
+
+
+def _none_or_empty(text: str | None) -> list[int] | None:
+    return None if text is None else []
+
+
+def _protocol(*, protocol: str, **derived: Any) -> Protocol:
+    from reproduce.specs import Protocol
+
+    return Protocol(base=protocol, **derived)  # type: ignore[arg-type]  # click has checked it
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=1)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[Callable[[], bool]]:
+    """Inside, the first SIGINT or SIGTERM only sets a flag, which the runs look at; a second one ends at once."""
+    asked: list[int] = []
+    before: dict[int, Any] = {}
+
+    def ask(number: int, _frame: object) -> None:
+        asked.append(number)
+        os.write(2, b"stopping at the next step; once more to stop at once\n")  # print may be what it interrupts
+        signal.signal(number, before[number])
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        before[int(number)] = signal.signal(number, ask) or signal.SIG_DFL
+    try:
+        yield lambda: bool(asked)
+    finally:
+        for restored, handler in before.items():
+            signal.signal(restored, handler)
+
+
+def _experiment_command(name: str, text: str, *options: Callable[..., Any]) -> None:
+    @main.command(name, help=text)
+    @with_options(*options, *RUN_OPTIONS)
+    def command(**values: Any) -> None:
+        run_experiment("figure3" if name == "ablation" else name, **values)
+
+
+_experiment_command("table1", "Table 1: MNIST.")
+_experiment_command("table2", "Table 2: CIFAR-10.")
+_experiment_command("table3", "Table 3: STL-10.")
+_experiment_command("table4", "Table 4: ImageNet-32.")
+_experiment_command("figure2", "Figure 2: learned sizes and weights of EffConv-20 at 0.66M.")
+_experiment_command("figure3", "Figure 3: accuracy, time and sizes against depth and budget.")
+_experiment_command("ablation", "Figure 3's runs for depths or budgets of your choice.", *PANEL_OPTIONS)
+
+
+@main.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def models(as_json: bool) -> None:
+    """Every model of the tables: parameters, multiply-adds, layers, and the size that the paper prints."""
+    from reproduce import listings
+
+    entries = listings.models()
+    click.echo(_json(entries) if as_json else listings.models_text(entries))
+
+
+@main.command()
+@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def status(results: Path, as_json: bool) -> None:
+    """What is recorded, by experiment and protocol; unfinished runs; files that cannot be read."""
+    from reproduce import listings
+
+    entry = listings.status(results)
+    click.echo(_json(entry) if as_json else listings.status_text(entry))
+
+
+@main.command()
+@click.argument("names", nargs=-1, type=click.Choice(DATASETS), metavar="[DATASET]...")
+@click.option("--data-root", type=FOLDER, default=Path("data"), show_default=True, help="Folder of the images.")
+@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@click.option("--download", is_flag=True, help="Fetch what is missing, where that is allowed.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def data(names: tuple[str, ...], data_root: Path, cache: Path | None, download: bool, as_json: bool) -> None:
+    """Which images there are and whether they are the canonical files; fetch them with --download."""
+    from reproduce import listings
+
+    entries = listings.data(names, data_root, cache=cache, download=download)
+    click.echo(_json(entries) if as_json else listings.data_text(entries))
+    click.get_current_context().exit(1 if any(listings.is_damaged(entry) for entry in entries) else 0)

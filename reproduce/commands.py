@@ -1,0 +1,244 @@
+"""What an experiment's command does: plan the runs, hand them to the computing wing, print what the other wing renders.
+
+Only this module and `cli` know both wings; each is imported inside the function that needs it, so that reading records
+never loads torch.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from reproduce import experiments, naming, paper, plan
+from reproduce.errors import UserError
+from reproduce.experiments import Row
+from reproduce.plan import Plan
+from reproduce.records import RunRecord
+from reproduce.specs import Protocol
+from reproduce.store import Store
+
+if TYPE_CHECKING:
+    from reproduce.run.runner import Context
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """An experiment's command, parsed. Paths may be relative to the working directory."""
+
+    experiment: str
+    protocol: Protocol
+    seeds: Sequence[int]
+    globs: str | None = None
+    depths: Sequence[int] | None = None
+    budgets: Sequence[int] | None = None
+    data_root: Path | None = None  # None: the default folder, or the bundled digits under tiny
+    download: bool = False
+    cache: Path | None = None
+    device: str = "auto"
+    results: Path = Path("results")
+    dry_run: bool = False
+    no_run: bool = False
+    keep_weights: bool = False
+    jobs: int = 1
+    as_json: bool = False
+
+
+DEFAULT_DATA_ROOT = Path("data")
+
+
+def names(request: Request) -> list[str]:
+    """The rows that `--list` prints: all of them, or those that `--rows` selects."""
+    found = [row.name for row in _all_rows(request, None)]
+    return found if request.globs is None else naming.select(found, request.globs)
+
+
+def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]) -> int:
+    """Run what is missing, render, and print the result through `out`; progress and remarks go through `err`.
+
+    Returns the exit code. Raises `UserError`, or `Interrupted` with everything saved.
+    """
+    store = Store(request.results)
+    code = 0
+    naming.select([row.name for row in _all_rows(request, None)], request.globs)  # a bad glob fails before any work
+    if not request.no_run:
+        source = _source(request)
+        chosen = _chosen_rows(request, source)
+        todo = plan.make_plan(chosen, request.seeds, store, any_source=source is None)
+        plan.check_built(todo)
+        if request.dry_run:
+            _print_plan(todo, request, store, out)
+            return 0
+        code = _run(todo, request, store, source, err=err, stop=stop)
+    _render(request, store, out)
+    for problem in store.problems:
+        err(f"warning: {problem}")
+    return code
+
+
+def _all_rows(request: Request, source: str | None) -> list[Row]:
+    return experiments.rows(
+        request.experiment, request.protocol, source=source, depths=request.depths, budgets=request.budgets
+    )
+
+
+def _chosen_rows(request: Request, source: str | None) -> list[Row]:
+    every = _all_rows(request, source)
+    chosen = set(naming.select([row.name for row in every], request.globs))
+    return [row for row in every if row.name in chosen]
+
+
+def _data_root(request: Request) -> Path | None:
+    """Where the images are looked for; None means the bundled digits."""
+    if request.data_root is None and request.protocol.base == "tiny":
+        return None
+    return request.data_root or DEFAULT_DATA_ROOT
+
+
+def _source(request: Request) -> str | None:
+    """Which images there are, as `DataSpec.source` names them; None if there are none and none were asked for.
+
+    Raises `UserError` if the folder that the user names holds no such images.
+    """
+    root = _data_root(request)
+    if root is None:
+        return "digits"
+    optional = request.data_root is None and not request.download
+    if optional and not root.is_dir():
+        return None
+    from reproduce.run import datasets, sources
+
+    name = experiments.dataset_of(request.experiment)
+    if (optional or request.dry_run) and sources.find(name, root) is None:
+        return None
+    return datasets.identify(name, root, cache=request.cache, download=request.download)
+
+
+def _run(
+    todo: Plan, request: Request, store: Store, source: str | None, *, err: Say, stop: Callable[[], bool]
+) -> int:
+    """Do the missing runs; returns 1 if any of them failed or stands blocked, else 0."""
+    if todo.unbuilt:
+        err(f"not built yet, skipped: {', '.join(todo.unbuilt)}")
+    for line in todo.blocked:
+        err(f"error: {line}")
+    if not todo.todo:
+        err(f"nothing to run: {len(todo.done)} of {todo.total} runs are finished")
+        return 1 if todo.blocked else 0
+    if source is None:
+        raise UserError(_no_images(request))
+    _warn_if_long(todo, request, err)
+    with _context(request, store, stop) as context:
+        from reproduce.run import runner
+
+        records = runner.run_all([(run.name, run.spec, run.seed) for run in todo.todo], context)
+    return max(_outcome(records, err), 1 if todo.blocked else 0)
+
+
+def _no_images(request: Request) -> str:
+    dataset = experiments.dataset_of(request.experiment)
+    return (
+        f"no images of {dataset}: name their folder with --data-root, or fetch them with "
+        f"`reproduce data {dataset} --download`; --protocol tiny needs none"
+    )
+
+
+@contextmanager
+def _context(request: Request, store: Store, stop: Callable[[], bool]) -> Iterator[Context]:
+    """What the runner needs, with a progress display that is closed whatever happens."""
+    from reproduce.run.progress import Progress
+    from reproduce.run.runner import Context
+
+    progress = Progress()
+    progress.table(f"{paper.tables()[request.experiment].title}, protocol {request.protocol.name}")
+    try:
+        yield Context(
+            store=store,
+            data_root=_data_root(request),
+            cache=request.cache,
+            download=request.download,
+            device=request.device,
+            keep_weights=request.keep_weights,
+            jobs=request.jobs,
+            progress=progress,
+            stop=stop,
+            retry=True,  # a failed run is on the list only to be tried again
+        )
+    finally:
+        progress.close()
+
+
+def _outcome(records: Sequence[RunRecord], err: Say) -> int:
+    """One line for each run without a usable result; 1 if a run failed. A diverged run is a result."""
+    bad = [record for record in records if record.outcome.status != "finished"]
+    for record in bad:
+        err(f"{record.outcome.status}: {record.run_id}: {record.outcome.reason}")
+    return 1 if any(record.outcome.status == "failed" for record in bad) else 0
+
+
+def _warn_if_long(todo: Plan, request: Request, err: Say) -> None:
+    device = _likely_device(request.device)
+    span = plan.total_seconds(todo.todo, device, request.jobs)
+    if span <= plan.LONG:
+        return
+    where = "a GPU" if device == "cuda" else "the CPU"
+    err(
+        f"{len(todo.todo)} runs on {where}, about {plan.duration(span)} (a rough estimate). "
+        f"Cheaper: {_cheaper(todo, request, device)}. Going on."
+    )
+
+
+def _cheaper(todo: Plan, request: Request, device: str) -> str:
+    """What costs less, for a person: "--protocol quick (about 3 h), --protocol tiny (...), ..."."""
+    others = "--protocol tiny (a smoke test in minutes), --epochs, --train-images, fewer --seeds"
+    if request.protocol.base != "paper" or request.protocol.epochs is not None:
+        return others
+    quick = replace(request, protocol=request.protocol.model_copy(update={"base": "quick"}))
+    shorter = {row.name: row.spec for row in _all_rows(quick, None)}
+    runs = [plan.Run(run.name, spec, run.seed) for run in todo.todo if (spec := shorter[run.name]) is not None]
+    return f"--protocol quick (about {plan.duration(plan.total_seconds(runs, device, request.jobs))}), {others}"
+
+
+def _likely_device(device: str) -> str:
+    """For the estimate alone: asking torch would cost seconds."""
+    if device != "auto":
+        return device
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def _print_plan(todo: Plan, request: Request, store: Store, out: Say) -> None:
+    """`--dry-run`: one line, or one JSON object, for each run."""
+    device = _likely_device(request.device)
+    entries: list[dict[str, Any]] = [
+        {
+            "name": run.name,
+            "seed": run.seed,
+            "protocol": run.spec.protocol,
+            "source": run.spec.data.source,
+            "finished": run in todo.done,
+            "record": store.path(run.spec, run.seed).relative_to(store.results).as_posix(),
+            "estimated_seconds": round(plan.seconds(run.spec, device)),
+        }
+        for run in [*todo.done, *todo.todo]
+    ]
+    if request.as_json:
+        out(json.dumps(entries, indent=1))
+        return
+    for entry in entries:
+        state = "finished" if entry["finished"] else f"to run, about {plan.duration(entry['estimated_seconds'])}"
+        out(f"{entry['name']}, seed {entry['seed']}, {entry['protocol']}: {state}; {entry['record']}")
+    for name in todo.unbuilt:
+        out(f"{name}: not built yet")
+    for line in todo.blocked:
+        out(f"blocked: {line}")
+    span = plan.duration(plan.total_seconds(todo.todo, device, request.jobs)) if todo.todo else "no time"
+    out(f"{len(todo.done)} of {todo.total} runs are finished; the rest takes about {span} on {device}")
+
+
+def _render(request: Request, store: Store, out: Say) -> None:
+    """Write everything rendered, then print this experiment's table and the paths of its figures."""

@@ -1,0 +1,125 @@
+"""What a command would run: which rows and seeds have no record yet, and roughly how long that takes. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from reproduce.complexity import complexity
+from reproduce.errors import UsageError, UserError
+from reproduce.experiments import Row
+from reproduce.records import RunRecord
+from reproduce.specs import DATASETS, PROTOCOL_VERSION, RunSpec
+from reproduce.store import Store
+
+LONG = 600.0  # seconds of estimated work above which a command says so
+# Multiply-adds a second, forward and backward together, of one CPU thread and of a GPU; and the least time that a GPU
+# takes for one layer of one step. Measured on a small network and rounded: good to a factor of three.
+CPU_RATE, GPU_RATE, GPU_LAYER_SECONDS = 35e9, 3e12, 4e-4
+SIZE_LEARNING_COST = 1.25  # of a step, against a plain training step
+
+
+@dataclass(frozen=True)
+class Run:
+    """One spec with one seed, under the name of its row."""
+
+    name: str
+    spec: RunSpec
+    seed: int
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs of a command. `blocked` are lines about unreadable files that stand in the way of a run."""
+
+    todo: list[Run] = field(default_factory=list)
+    done: list[Run] = field(default_factory=list)
+    unbuilt: list[str] = field(default_factory=list)
+    blocked: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> int:
+        return len(self.todo) + len(self.done) + len(self.blocked)
+
+
+def make_plan(rows: Iterable[Row], seeds: Sequence[int], store: Store, *, any_source: bool = False) -> Plan:
+    """Sort rows times seeds into done, to do and blocked.
+
+    `any_source`: a record counts wherever its images came from. It is for a command without images at hand.
+    """
+    plan = Plan()
+    sightless = _finished_cells(store.records()) if any_source else set()
+    for row in rows:
+        if row.spec is None:
+            plan.unbuilt.append(row.name)
+            continue
+        check_budget(row.name, row.spec)
+        for seed in seeds:
+            blocked = store.blocked(row.spec, seed)
+            record = store.find(row.spec, seed)
+            done = (record is not None and is_done(record)) or (row.spec.cell_id, seed) in sightless
+            if blocked is not None and not done:
+                plan.blocked.append(blocked)
+            else:
+                (plan.done if done else plan.todo).append(Run(row.name, row.spec, seed))
+    return plan
+
+
+def is_done(record: RunRecord) -> bool:
+    """A diverged run is a result; a failed one (out of memory, say) is tried again."""
+    return record.outcome.status != "failed"
+
+
+def _finished_cells(records: Iterable[RunRecord]) -> set[tuple[str, int]]:
+    today = (record for record in records if record.protocol_version == PROTOCOL_VERSION and is_done(record))
+    return {(record.spec.cell_id, record.seed) for record in today}
+
+
+def check_budget(name: str, spec: RunSpec) -> None:
+    """Raises `UsageError` if no sizes from 1 to 7 meet the budget."""
+    if spec.size_learning is None:
+        return
+    low, high = complexity(spec.model, spec.data.name).eq3_range
+    tolerance = spec.size_learning.tolerance
+    if not low / (1 + tolerance) <= spec.size_learning.budget <= high / (1 - tolerance):
+        raise UsageError(f"{name}: the budget is out of reach; sizes 1 to 7 give from {low:,} to {high:,} weights")
+
+
+def check_built(plan: Plan) -> None:
+    """Raises `UserError` if the command asks only for rows whose model is not built yet."""
+    if plan.unbuilt and not plan.total:
+        raise UserError(f"not built yet: {', '.join(plan.unbuilt)}; `reproduce models` lists the models that are built")
+
+
+def seconds(spec: RunSpec, device: str) -> float:
+    """A rough estimate of one run in seconds, of both stages and the evaluations, on "cpu" or "cuda"."""
+    facts = DATASETS[spec.data.name]
+    counts = complexity(spec.model, spec.data.name)
+    images = spec.data.train_images or facts.train_images
+    tests = spec.data.test_images or facts.test_images
+    learning = spec.size_learning
+    growth = 1.0 if learning is None else learning.budget / counts.eq3
+    macs = counts.macs + (growth - 1.0) * counts.eq3_macs
+    epochs = spec.training.epochs + (0.0 if learning is None else SIZE_LEARNING_COST * learning.epochs)
+    evaluations = spec.training.epochs / spec.training.evaluate_every
+    work = macs * (3 * images * epochs + tests * evaluations)  # a backward pass costs twice a forward pass
+    if device == "cpu":
+        return work / (CPU_RATE * spec.threads)
+    steps = images / spec.training.batch_size * epochs
+    return max(work / GPU_RATE, steps * counts.layers * GPU_LAYER_SECONDS)
+
+
+def total_seconds(runs: Iterable[Run], device: str, jobs: int) -> float:
+    """The estimate of several runs, `jobs` of them side by side."""
+    each = [seconds(run.spec, device) for run in runs]
+    return max([sum(each) / jobs, *each]) if each else 0.0
+
+
+def duration(span: float) -> str:
+    """90 -> "2 min", 5400 -> "1.5 h", 302400 -> "3.5 days"."""
+    if span < 90:
+        return f"{max(1, round(span))} s"
+    if span < 5400:
+        return f"{round(span / 60)} min"
+    number, unit = (span / 3600, "h") if span < 172_800 else (span / 86_400, "days")
+    return f"{number:.1f} {unit}" if number < 10 else f"{round(number)} {unit}"

@@ -1,0 +1,221 @@
+"""The columns of a table: what stands in each cell, and the footnotes that it needs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from reproduce import paper
+from reproduce.naming import is_control
+from reproduce.report import words
+from reproduce.report.cells import Cell, cells_of, is_smoke_test, last, rows_of, seconds
+from reproduce.report.shelf import Series, Shelf
+from reproduce.report.statistics import Summary, summarise
+from reproduce.report.words import NOTHING
+from reproduce.specs import DATASETS, PROTOCOL_VERSION, Protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """One experiment under one protocol, its rows filled from the records."""
+
+    experiment: str
+    protocol: Protocol
+    title: str  # the paper's: "Table 2: CIFAR-10"
+    dataset: str
+    cells: tuple[Cell, ...]  # the paper's rows in its order
+    controls: tuple[Cell, ...]
+    smoke: bool  # runs on the bundled digits: no measurement
+    remark: str | None  # what all numbers share that is not canonical about their data; None: each cell says it
+    shelf: Shelf
+
+    @property
+    def every(self) -> tuple[Cell, ...]:
+        return self.cells + self.controls
+
+    @property
+    def timed(self) -> bool:
+        """Whether this protocol may show seconds of ours."""
+        return self.protocol.base != "tiny" and not self.smoke
+
+    @property
+    def conditions(self) -> str:
+        """What tells our numbers from the paper's setting: protocol and data; empty where nothing does."""
+        name = "" if self.protocol.name == "paper" else self.protocol.name
+        return "; ".join(part for part in (name, self.remark or "") if part)
+
+
+@dataclass
+class Footnotes:
+    """Footnotes in order of their first mark; the same text shares one."""
+
+    texts: list[str] = field(default_factory=list)
+
+    def mark(self, text: str) -> str:
+        """`[^3]`, or nothing for an empty text."""
+        if text and text not in self.texts:
+            self.texts.append(text)
+        return f"[^{self.texts.index(text) + 1}]" if text else ""
+
+    def lines(self) -> list[str]:
+        return [f"[^{number}]: {text}" for number, text in enumerate(self.texts, start=1)]
+
+
+Column = tuple[str, Callable[[Cell], str]]
+
+
+def gather(experiment: str, protocol: Protocol, shelf: Shelf) -> Table:
+    """Everything that a table of this experiment says, from the records on the shelf."""
+    cells = cells_of(rows_of(experiment, protocol, shelf), shelf)
+    remarks = {words.data_remark(cell.series.sample.data) for cell in cells if cell.series is not None}
+    return Table(
+        experiment=experiment,
+        protocol=protocol,
+        title=paper.tables()[experiment].title,
+        dataset=experiments_dataset(experiment),
+        cells=tuple(cell for cell in cells if not is_control(cell.row.name)),
+        controls=tuple(cell for cell in cells if is_control(cell.row.name)),
+        smoke=is_smoke_test(cells),
+        remark=next(iter(remarks), "") if len(remarks) < 2 else None,
+        shelf=shelf,
+    )
+
+
+def experiments_dataset(experiment: str) -> str:
+    return paper.tables()[experiment].dataset
+
+
+def columns(table: Table, notes: Footnotes) -> list[Column]:
+    """The main table's columns from left to right. A smoke test has none of the paper's numbers and no seconds."""
+    with_paper = not table.smoke
+    measures = [("top1", "accuracy")]
+    if table.experiment == "table4":
+        measures = [("top1", "top-1"), ("top5", "top-5")]
+    found: list[Column] = [
+        ("model", lambda cell: cell.row.name + (notes.mark(cell.row.paper.note) if cell.row.paper else "")),
+        ("size (paper)", lambda cell: cell.row.paper.size if cell.row.paper else NOTHING),
+        ("Eq. 3 params", lambda cell: words.counts([record.params.eq3 for record in cell.finished])),
+        ("total params", lambda cell: words.counts([record.params.total for record in cell.finished])),
+    ]
+    for measure, title in measures:
+        found += _measure_columns(table, notes, measure, title, with_paper)
+    if with_paper:
+        found.append(("s/epoch (paper; another, unnamed machine)", lambda cell: _paper_seconds(cell, notes)))
+    if table.timed:
+        title = "s/epoch ours: all epochs / mean of the stages"
+        found.append((title, lambda cell: our_seconds(table, cell, notes)))
+    return found
+
+
+def header(table: Table, title: str) -> str:
+    """The head of a column of ours: it says the conditions wherever they are not the paper's."""
+    if table.smoke:
+        return f"{title} on digits ({table.protocol.name}; no measurement)"
+    return f"{title} ours" + (f" ({table.conditions})" if table.conditions else "")
+
+
+def ours(table: Table, cell: Cell, measure: str, notes: Footnotes | None = None) -> str:
+    """A cell of ours: mean, deviation and number of seeds, or why there is none. Footnotes only where asked for."""
+    if cell.row.spec is None:
+        return "not built yet"
+    if cell.series is None:
+        return "not run"
+    mark = notes.mark if notes else lambda text: ""
+    kinds = Counter(record.outcome.status for record in cell.unfinished)
+    stopped = [f"{count} {kind}" if cell.finished else kind for kind, count in sorted(kinds.items())]
+    parts = [words.measured(last(cell, measure))] if cell.finished else []
+    parts += [", ".join(stopped) + mark(reasons(cell))] if stopped else []
+    parts += [] if cell.series.newest else [f"protocol v{cell.series.version}"]
+    parts += [words.data_remark(cell.series.sample.data) or "canonical files"] if table.remark is None else []
+    return "; ".join(parts) + mark(_threads(cell.series)) + mark("; ".join(others(cell)))
+
+
+def reasons(cell: Cell) -> str:
+    """Why seeds of this cell have no result."""
+    return "; ".join(
+        f"seed {one.seed} {one.outcome.status}: {words.one_line(one.outcome.reason) or 'no reason recorded'}"
+        for one in cell.unfinished
+    )
+
+
+def others(cell: Cell) -> list[str]:
+    """What is recorded of this row but stands in no cell, since cells never mix: old versions and other data."""
+    return [f"Recorded as well: {_described(one)}" for one in cell.others]
+
+
+def our_seconds(table: Table, cell: Cell, notes: Footnotes) -> str:
+    """Both averages (R-23) on each machine that timed this row."""
+    if not cell.finished:
+        return NOTHING
+    found = []
+    for one in seconds(cell):
+        title = words.machine_title(table.shelf.machine(one.machine), one.device)
+        found.append(_averages(one.all_epochs, one.of_stages) + notes.mark(f"Timed on {title} (machine {one.machine})."))
+    if not found:
+        shared = any(record.clock.shared_device for record in cell.finished)
+        return NOTHING + notes.mark("Not timed: the device was shared." if shared else "Not timed.")
+    return "; ".join(found)
+
+
+def _measure_columns(table: Table, notes: Footnotes, measure: str, title: str, with_paper: bool) -> list[Column]:
+    """The paper's value, ours, and the interval of ours. Footnotes on our cells stand at the first measure alone."""
+    marks = notes if measure == "top1" else None
+    found: list[Column] = [
+        (header(table, title), lambda cell: ours(table, cell, measure, marks)),
+        (f"95 % interval ({title})", lambda cell: words.interval(last(cell, measure))),
+    ]
+    if with_paper:
+        found.insert(0, (f"{title} (paper)", lambda cell: _paper_accuracy(cell, measure, notes)))
+    return found
+
+
+def paper_accuracy(cell: Cell, measure: str) -> str:
+    """The paper's number, without its source."""
+    row = cell.row.paper
+    if row is None:
+        return NOTHING
+    top1 = measure == "top1"
+    return words.printed(row.accuracy if top1 else row.top5, row.accuracy_std if top1 else row.top5_std)
+
+
+def _paper_accuracy(cell: Cell, measure: str, notes: Footnotes) -> str:
+    row, text = cell.row.paper, paper_accuracy(cell, measure)
+    return text if row is None or text == NOTHING else text + notes.mark(_provenance(row.source, row.origin))
+
+
+def _paper_seconds(cell: Cell, notes: Footnotes) -> str:
+    row = cell.row.paper
+    if row is None or row.seconds is None:
+        return NOTHING
+    return words.printed_seconds(row) + notes.mark(_provenance(row.seconds_source, row.seconds_origin))
+
+
+def _provenance(source: str, origin: str) -> str:
+    """Whose number the paper prints."""
+    if source == "own":
+        return "Own: measured by the authors of the paper."
+    kind = {"cited": "Cited", "correspondence": "By correspondence with"}[source]
+    return f"{kind}{' ' if source == 'correspondence' else ': '}{origin or 'not stated'}."
+
+
+def _averages(all_epochs: Summary, of_stages: Summary) -> str:
+    text = f"{all_epochs.mean:.2f} / {of_stages.mean:.2f}"
+    return text if all_epochs.n >= 3 else f"{text} (n = {all_epochs.n})"
+
+
+def _threads(one: Series) -> str:
+    return "" if one.threads == 1 else f"Ran with {one.threads} threads."
+
+
+def _described(one: Series) -> str:
+    values = [record.metrics.last.top1 for record in one.finished if record.metrics is not None]
+    result = words.measured(summarise(values)) if values else "no result"
+    version = "" if one.version == PROTOCOL_VERSION else f"protocol v{one.version}, "
+    threads = "" if one.threads == 1 else f", {one.threads} threads"
+    return f"{version}{one.sample.data.title}{threads}: {result}."
+
+
+def data_title(table: Table) -> str:
+    """The data set's name for people."""
+    return DATASETS[table.dataset].title

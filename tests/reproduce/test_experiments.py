@@ -1,0 +1,249 @@
+"""Rows and specs: the paper's rows in its order, the settings of each protocol, and the counts behind them."""
+
+from __future__ import annotations
+
+import pytest
+
+from reproduce import experiments, plan
+from reproduce.complexity import complexity
+from reproduce.errors import UsageError
+from reproduce.experiments import CONTROL_RESNET20, EXPERIMENTS, Row, dataset_of, network, rows
+from reproduce.specs import ModelSpec, Protocol, RunSpec
+from tests.reproduce.hall_samples import spec_of
+
+PAPER, QUICK, TINY = (Protocol(base=base) for base in ("paper", "quick", "tiny"))  # type: ignore[arg-type]
+
+
+def named(found: list[Row]) -> list[str]:
+    return [row.name for row in found]
+
+
+def test_table2_has_the_papers_rows_in_its_order_and_then_the_control() -> None:
+    assert named(rows("table2", PAPER)) == [
+        "N-JetNet-ALLCNN",
+        "N-JetNet-CIFARResNet32",
+        "DCN-sigma^ji",
+        "CKCNN-7",
+        "CKCNN-16",
+        "CKCNN_MAGNet-16",
+        "FlexNet-3",
+        "FlexNet-5",
+        "FlexNet_Gabor-16",
+        "FlexNet-16",
+        "CIFARResNet-44",
+        "CIFARResNet-44 w/ CKConv (k=3)",
+        "CIFARResNet-44 w/ FlexConv",
+        "EffConv-20 0.20M",
+        "EffConv-20 0.50M",
+        "EffConv-20 0.66M",
+        "EffConv-32 0.66M",
+        "EffConv-44 0.66M",
+        "Wide-EffConv-28-1 0.66M",
+        "control: ResNet-20",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "count", "built"),
+    [("table1", 5, 1), ("table2", 19, 7), ("table3", 5, 3), ("table4", 4, 3), ("figure2", 1, 1), ("figure3", 12, 12)],
+)
+def test_rows_and_built_rows(experiment: str, count: int, built: int) -> None:
+    found = [row for row in rows(experiment, PAPER) if row.name != CONTROL_RESNET20]
+    assert len(found) == count
+    assert all(row.paper is not None and row.experiment == experiment for row in found)
+    assert sum(row.spec is not None for row in found) == built
+
+
+def test_tables_have_a_control_of_fixed_sizes() -> None:
+    for table in EXPERIMENTS[:4]:
+        last = rows(table, PAPER)[-1]
+        assert last.name == "control: ResNet-20"
+        assert last.paper is None
+        assert last.spec is not None
+        assert last.spec.size_learning is None
+        assert last.spec.model == ModelSpec(family="cifar_resnet", args={"depth": 20})
+
+
+def test_names_mean_networks() -> None:
+    effconv = network("EffConv-32 0.66M")
+    assert effconv is not None
+    assert (effconv.model.family, effconv.model.args, effconv.budget) == ("cifar_resnet", {"depth": 32}, 660_000)
+    wide = network("Wide-EffConv-28-1 0.66M")
+    assert wide is not None
+    assert wide.model.args == {"depth": 28, "widen_factor": 1}
+    assert network("CIFARResNet-18") is None  # torchvision's, not of this family
+    assert network("FlexNet-16") is None
+    assert network("CIFARResNet-44 w/ FlexConv") is None
+
+
+def test_figures_share_specs_with_table_2() -> None:
+    table = {row.name: row.spec for row in rows("table2", QUICK)}
+    for figure in ("figure2", "figure3"):
+        shared = [row for row in rows(figure, QUICK) if row.name in table]
+        assert shared
+        assert all(row.spec == table[row.name] for row in shared)
+
+
+def test_figure3_panels_can_be_chosen() -> None:
+    assert named(rows("figure3", PAPER))[:2] == ["EffConv-20 0.66M", "EffConv-26 0.66M"]
+    assert named(rows("figure3", PAPER, depths=[20, 62], budgets=[])) == ["EffConv-20 0.66M", "EffConv-62 0.66M"]
+    assert named(rows("figure3", PAPER, depths=[], budgets=[100_000])) == ["EffConv-20 0.10M"]
+    assert rows("figure3", PAPER, depths=[62], budgets=[])[0].paper is None
+    assert len(rows("figure3", PAPER, depths=[20], budgets=[660_000])) == 1
+
+
+def test_datasets() -> None:
+    assert [dataset_of(name) for name in EXPERIMENTS] == ["mnist", "cifar10", "stl10", "imagenet32", "cifar10", "cifar10"]
+
+
+@pytest.mark.parametrize(
+    ("experiment", "epochs", "batch", "augmentation", "normalisation", "size_epochs"),
+    [
+        ("table1", 350, 64, "none", "mnist", 10),
+        ("table2", 350, 64, "flip_crop", "imagenet", 10),
+        ("table3", 100, 256, "none", "stl10", 10),
+        ("table4", 350, 2048, "flip_crop", "imagenet", 5),
+    ],
+)
+def test_the_paper_protocol_follows_flexconv(
+    experiment: str, epochs: int, batch: int, augmentation: str, normalisation: str, size_epochs: int
+) -> None:
+    spec = effconv20(experiment, PAPER)
+    recipe, learning = spec.training, spec.size_learning
+    assert learning is not None
+    assert (recipe.epochs, recipe.batch_size, recipe.augmentation, recipe.normalisation) == (
+        epochs,
+        batch,
+        augmentation,
+        normalisation,
+    )
+    assert (recipe.optimizer, recipe.lr, recipe.weight_decay, recipe.schedule) == ("adam", 0.01, 0.0, "flexconv_cosine")
+    assert (recipe.warmup_epochs, recipe.drop_last, recipe.evaluate_every) == (5.0, False, 1)
+    assert (learning.epochs, learning.batch_size, learning.augmentation) == (size_epochs, batch, augmentation)
+    assert (learning.lr, learning.kernel_lr, learning.weight_decay, learning.lam) == (1e-4, 1e-3, 1e-3, 2.0)
+    assert learning.max_size == 7
+    assert spec.data.train_images is None
+    assert spec.data.source == "canonical"
+
+
+def effconv20(experiment: str, protocol: Protocol) -> RunSpec:
+    return next(row.spec for row in rows(experiment, protocol) if row.name.startswith("EffConv-20") and row.spec)
+
+
+@pytest.mark.parametrize(
+    ("experiment", "epochs", "size_epochs"), [("table1", 35, 1), ("table2", 35, 1), ("table3", 10, 1), ("table4", 35, 1)]
+)
+def test_quick_is_a_tenth(experiment: str, epochs: int, size_epochs: int) -> None:
+    spec = effconv20(experiment, QUICK)
+    assert spec.size_learning is not None
+    assert (spec.training.epochs, spec.size_learning.epochs) == (epochs, size_epochs)
+    assert spec.training.warmup_epochs == pytest.approx(0.5)
+    assert spec.training.evaluate_every == 5
+    assert spec.data.test_images is None
+
+
+@pytest.mark.parametrize(("experiment", "images"), [("table1", 64), ("table2", 64), ("table3", 16), ("table4", 64)])
+def test_tiny_changes_data_and_schedule_never_the_network(experiment: str, images: int) -> None:
+    for small, full in zip(rows(experiment, TINY), rows(experiment, PAPER), strict=True):
+        if small.spec is None or full.spec is None:
+            assert small.spec is full.spec is None
+            continue
+        assert small.spec.model == full.spec.model
+        assert (small.spec.training.epochs, small.spec.training.batch_size) == (2, 16)
+        assert not small.spec.training.drop_last
+        assert (small.spec.data.train_images, small.spec.data.test_images) == (images, images)
+        assert small.spec.data.source == "digits"
+        if full.spec.size_learning is not None:
+            assert small.spec.size_learning is not None
+            assert (small.spec.size_learning.epochs, small.spec.size_learning.batch_size) == (1, 16)
+            assert small.spec.size_learning.budget == full.spec.size_learning.budget
+
+
+def test_derived_protocols_change_what_they_name() -> None:
+    protocol = Protocol(base="quick", epochs=8, size_epochs=2, train_images=10_000)
+    spec = effconv20("table2", protocol)
+    assert spec.protocol == "quick-8e-2se-10000"
+    assert spec.size_learning is not None
+    assert (spec.training.epochs, spec.size_learning.epochs, spec.data.train_images) == (8, 2, 10_000)
+    assert spec.training.warmup_epochs == pytest.approx(5 * 8 / 350)
+    assert Protocol.parse(protocol.name) == protocol
+
+
+def test_the_sgd_reading() -> None:
+    sgd = Protocol(base="paper", recipe="sgd")
+    resnet = spec_of("CIFARResNet-44", protocol="paper-sgd").training
+    assert (resnet.optimizer, resnet.lr, resnet.momentum, resnet.nesterov) == ("sgd", 0.1, 0.9, False)
+    assert (resnet.epochs, resnet.batch_size, resnet.weight_decay) == (200, 128, 1e-4)
+    assert (resnet.milestones, resnet.gamma, resnet.augmentation) == ((100.0, 150.0), 0.1, "flip_crop")
+    wide = spec_of("Wide-EffConv-28-1 0.66M", protocol="paper-sgd").training
+    assert (wide.nesterov, wide.weight_decay, wide.gamma) == (True, 5e-4, 0.2)
+    assert (wide.milestones, wide.augmentation, wide.normalisation) == ((59.0, 119.0, 159.0), "flip_crop_reflect", "cifar10")
+    assert effconv20("table1", sgd).training.augmentation == "none"
+    assert effconv20("table1", sgd).training.normalisation == "mnist"
+    assert spec_of("CIFARResNet-44", protocol="quick-sgd").training.milestones == (10.0, 15.0)
+
+
+def test_a_source_is_part_of_the_spec_but_not_of_the_cell() -> None:
+    ours = spec_of(source="other-01234567")
+    assert ours.spec_id != spec_of().spec_id
+    assert ours.cell_id == spec_of().cell_id
+
+
+def test_each_row_asks_for_its_own_run() -> None:
+    for experiment in EXPERIMENTS:
+        ids = [row.spec.spec_id for row in rows(experiment, PAPER) if row.spec]
+        assert len(ids) == len(set(ids))
+
+
+@pytest.mark.parametrize(
+    ("depth", "total", "eq3"),
+    [(20, 269_722, 267_264), (32, 464_154, 460_800), (44, 658_586, 654_336), (56, 853_018, 847_872)],
+)
+def test_counts_of_cifar_resnets(depth: int, total: int, eq3: int) -> None:
+    counts = complexity(ModelSpec(family="cifar_resnet", args={"depth": depth}), "cifar10")
+    assert (counts.total, counts.eq3, counts.layers) == (total, eq3, depth)
+
+
+def test_counts_of_other_heads_and_widths() -> None:
+    def total(dataset: str, family: str, **args: int) -> int:
+        return complexity(ModelSpec(family=family, args=dict(args)), dataset).total
+
+    assert total("imagenet32", "cifar_resnet", depth=32) == 528_504
+    assert total("cifar10", "wide_resnet", depth=28, widen_factor=1) == 369_498
+    assert total("imagenet32", "wide_resnet", depth=28, widen_factor=1) == 433_848
+    assert total("cifar10", "wide_resnet", depth=40, widen_factor=4) == 8_949_210
+
+
+def test_multiply_adds_of_resnet20() -> None:
+    counts = complexity(ModelSpec(family="cifar_resnet", args={"depth": 20}), "cifar10")
+    stem, stage1, others = 432 * 1024, 6 * 2304 * 1024, (4608 + 5 * 9216) * 256 + (18_432 + 5 * 36_864) * 64
+    assert counts.macs == stem + stage1 + others + 640
+    assert counts.eq3_range == (29_696, 1_455_104)
+
+
+@pytest.mark.parametrize("row", [row for table in EXPERIMENTS for row in rows(table, PAPER)], ids=lambda row: row.name)
+def test_every_budget_of_the_paper_is_in_reach(row: Row) -> None:
+    if row.spec is not None:
+        plan.check_budget(row.name, row.spec)
+
+
+def test_a_budget_out_of_reach_names_the_range() -> None:
+    (row,) = rows("figure3", PAPER, depths=[], budgets=[3_000_000])
+    assert row.spec is not None
+    with pytest.raises(UsageError, match="from 29,696 to 1,455,104"):
+        plan.check_budget(row.name, row.spec)
+
+
+def test_estimates_grow_with_the_work() -> None:
+    tiny, quick, full = (spec_of(protocol=name) for name in ("tiny", "quick", "paper"))
+    for device in ("cpu", "cuda"):
+        assert plan.seconds(tiny, device) < 60 < plan.seconds(quick, device) < plan.seconds(full, device)
+    assert plan.seconds(full, "cuda") < plan.seconds(full, "cpu")
+    runs = [plan.Run("a", quick, 0), plan.Run("a", quick, 1)]
+    assert plan.total_seconds(runs, "cpu", 2) == pytest.approx(plan.total_seconds(runs, "cpu", 1) / 2)
+    assert plan.total_seconds([], "cpu", 1) == 0.0
+
+
+def test_each_experiments_docstring_is_there() -> None:
+    for name in (*EXPERIMENTS[:5], "figure3a", "figure3b"):
+        assert getattr(experiments, name).__doc__
