@@ -1,8 +1,8 @@
 """CIFAR ResNet: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (2016), section 4.2, option A.
 
-Depth 6n + 2: a 3x3 stem with 16 channels, three stages of n basic blocks with 16, 32 and 64 channels (the first block of
-stages 2 and 3 has stride 2), global average, one linear layer. ResNet-20 has 269,722 parameters, 267,264 of them in the
-residual convolutions.
+Depth 6n + 2: a 3x3 stem with 16 channels, three stages of n basic blocks with 16, 32 and 64 channels (the first block
+of stages 2 and 3 has stride 2), global average, one linear layer. ResNet-20 has 269,722 parameters, 267,264 of them in
+the residual convolutions.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def conv(c_in: int, c_out: int, *, size: int, stride: int = 1) -> nn.Module:
 
 
 def shortcut(x: Tensor, c_out: int, stride: int) -> Tensor:
-    """Option A, without parameters: every second row and column from the first; new channels are zero, half on each side."""
+    """Option A, without parameters: every second row and column from the first; new channels are zero, half a side."""
     if stride == 1:
         return x
     side = (c_out - x.shape[1]) // 2  # = c_out / 4, since channels double
@@ -81,7 +81,7 @@ def stage(c_in: int, c_out: int, blocks: int, *, stride: int, sizes: Iterator[in
 
 
 def init_weights(module: nn.Module) -> None:
-    """Kaiming normal (fan-in) for convolution and linear weights; everything else as PyTorch does. For `Module.apply`."""
+    """Kaiming normal (fan-in) for convolution and linear weights, the rest as PyTorch does. For `Module.apply`."""
     if isinstance(module, nn.Conv2d | nn.Linear | nn.BatchNorm2d):
         module.reset_parameters()
     if isinstance(module, nn.Conv2d | nn.Linear):
@@ -89,7 +89,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 def checked_sizes(kernel_sizes: Sequence[int] | None, count: int) -> list[int]:
-    """`count` kernel sizes, all 3 by default. Raises `ValueError` for a wrong number or a size that is no positive integer."""
+    """`count` kernel sizes, all 3 by default. Raises `ValueError` for another number or a size below 1."""
     sizes = [3] * count if kernel_sizes is None else list(kernel_sizes)
     if len(sizes) != count:
         raise ValueError(f"{count} kernel sizes are needed, one for each residual convolution; got {len(sizes)}")

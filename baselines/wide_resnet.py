@@ -1,7 +1,7 @@
 """Wide ResNet: Zagoruyko and Komodakis, "Wide Residual Networks" (2016), the standard form WRN-depth-k for CIFAR.
 
-Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n pre-activation blocks with 16k, 32k and 64k channels, a last
-BN-ReLU, global average, one linear layer. WRN-28-1 has 369,498 parameters, 364,032 of them in the residual 3x3
+Depth 6n + 4: a 3x3 stem with 16 channels, three stages of n pre-activation blocks with 16k, 32k and 64k channels, a
+last BN-ReLU, global average, one linear layer. WRN-28-1 has 369,498 parameters, 364,032 of them in the residual 3x3
 convolutions. The 1x1 projections of the shortcuts are no residual convolutions: they stay as they are (R-20).
 """
 
@@ -31,8 +31,8 @@ def conv(c_in: int, c_out: int, *, size: int, stride: int = 1) -> nn.Module:
 class WideBlock(nn.Module):
     """BN - ReLU - conv - BN - ReLU - conv, plus the shortcut. (N, c_in, H, W) -> (N, c_out, ceil(H/stride), ...).
 
-    Where channels change the shortcut is a 1x1 convolution, without BN, of the input after its BN and ReLU; elsewhere it
-    is the raw input.
+    Where channels change the shortcut is a 1x1 convolution, without BN, of the input after its BN and ReLU; elsewhere
+    it is the raw input.
     """
 
     def __init__(self, c_in: int, c_out: int, *, stride: int, sizes: tuple[int, int]) -> None:
@@ -93,7 +93,7 @@ def init_weights(module: nn.Module) -> None:
 
 
 def checked_sizes(kernel_sizes: Sequence[int] | None, count: int) -> list[int]:
-    """`count` kernel sizes, all 3 by default. Raises `ValueError` for a wrong number or a size that is no positive integer."""
+    """`count` kernel sizes, all 3 by default. Raises `ValueError` for another number or a size below 1."""
     sizes = [3] * count if kernel_sizes is None else list(kernel_sizes)
     if len(sizes) != count:
         raise ValueError(f"{count} kernel sizes are needed, one for each residual convolution; got {len(sizes)}")

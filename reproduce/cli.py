@@ -7,6 +7,7 @@ import functools
 import json
 import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -69,8 +70,13 @@ RUN_OPTIONS = (
     click.option("--list", "listing", is_flag=True, help="Print the rows' names and do nothing."),
     click.option("--seeds", default="0..2", show_default=True, help="For example 0, 0,2 or 0..2."),
     click.option("--protocol", type=click.Choice(PROTOCOLS), default="paper", show_default=True, help="How long."),
-    click.option("--recipe", type=click.Choice(("flexconv", "sgd")), default="flexconv", show_default=True,
-                 help="Which reading of the training settings (R-15)."),
+    click.option(
+        "--recipe",
+        type=click.Choice(("flexconv", "sgd")),
+        default="flexconv",
+        show_default=True,
+        help="Which reading of the training settings (R-15).",
+    ),
     click.option("--epochs", type=POSITIVE, help="Training epochs, instead of the protocol's."),
     click.option("--size-epochs", type=POSITIVE, help="Size-learning epochs, instead of the protocol's."),
     click.option("--train-images", type=POSITIVE, help="Train on the first N images, class-balanced."),
@@ -124,6 +130,7 @@ def _request(experiment: str, *, seeds: str, results: Path | None, **options: An
         depths=naming.parse_depths(depths) if depths else _none_or_empty(depths),
         budgets=naming.parse_budgets(budgets) if budgets else _none_or_empty(budgets),
         results=results or (TINY_RESULTS if protocol.base == "tiny" else RESULTS),
+        terminal=sys.stdout.isatty(),
         **options,
     )
 

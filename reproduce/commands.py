@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from reproduce import experiments, naming, paper, plan
 from reproduce.errors import UserError
@@ -47,6 +47,7 @@ class Request:
     keep_weights: bool = False
     jobs: int = 1
     as_json: bool = False
+    terminal: bool = False  # a person reads the output
 
 
 DEFAULT_DATA_ROOT = Path("data")
@@ -75,7 +76,7 @@ def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]
             _print_plan(todo, request, store, out)
             return 0
         code = _run(todo, request, store, source, err=err, stop=stop)
-    _render(request, store, out)
+    _render(request, store, out=out, err=err)
     for problem in store.problems:
         err(f"warning: {problem}")
     return code
@@ -119,9 +120,7 @@ def _source(request: Request) -> str | None:
     return datasets.identify(name, root, cache=request.cache, download=request.download)
 
 
-def _run(
-    todo: Plan, request: Request, store: Store, source: str | None, *, err: Say, stop: Callable[[], bool]
-) -> int:
+def _run(todo: Plan, request: Request, store: Store, source: str | None, *, err: Say, stop: Callable[[], bool]) -> int:
     """Do the missing runs; returns 1 if any of them failed or stands blocked, else 0."""
     if todo.unbuilt:
         err(f"not built yet, skipped: {', '.join(todo.unbuilt)}")
@@ -182,7 +181,7 @@ def _outcome(records: Sequence[RunRecord], err: Say) -> int:
 
 
 def _warn_if_long(todo: Plan, request: Request, err: Say) -> None:
-    device = _likely_device(request.device)
+    device = plan.likely_device(request.device)
     span = plan.total_seconds(todo.todo, device, request.jobs)
     if span <= plan.LONG:
         return
@@ -204,41 +203,48 @@ def _cheaper(todo: Plan, request: Request, device: str) -> str:
     return f"--protocol quick (about {plan.duration(plan.total_seconds(runs, device, request.jobs))}), {others}"
 
 
-def _likely_device(device: str) -> str:
-    """For the estimate alone: asking torch would cost seconds."""
-    if device != "auto":
-        return device
-    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
-
-
 def _print_plan(todo: Plan, request: Request, store: Store, out: Say) -> None:
     """`--dry-run`: one line, or one JSON object, for each run."""
-    device = _likely_device(request.device)
-    entries: list[dict[str, Any]] = [
-        {
-            "name": run.name,
-            "seed": run.seed,
-            "protocol": run.spec.protocol,
-            "source": run.spec.data.source,
-            "finished": run in todo.done,
-            "record": store.path(run.spec, run.seed).relative_to(store.results).as_posix(),
-            "estimated_seconds": round(plan.seconds(run.spec, device)),
-        }
-        for run in [*todo.done, *todo.todo]
-    ]
+    device = plan.likely_device(request.device)
+    entries = plan.entries(todo, store, device)
     if request.as_json:
         out(json.dumps(entries, indent=1))
         return
-    for entry in entries:
-        state = "finished" if entry["finished"] else f"to run, about {plan.duration(entry['estimated_seconds'])}"
-        out(f"{entry['name']}, seed {entry['seed']}, {entry['protocol']}: {state}; {entry['record']}")
-    for name in todo.unbuilt:
-        out(f"{name}: not built yet")
-    for line in todo.blocked:
-        out(f"blocked: {line}")
+    for line in plan.lines(todo, entries):
+        out(line)
     span = plan.duration(plan.total_seconds(todo.todo, device, request.jobs)) if todo.todo else "no time"
     out(f"{len(todo.done)} of {todo.total} runs are finished; the rest takes about {span} on {device}")
 
 
-def _render(request: Request, store: Store, out: Say) -> None:
-    """Write everything rendered, then print this experiment's table and the paths of its figures."""
+def _render(request: Request, store: Store, *, out: Say, err: Say) -> None:
+    """Bring RESULTS/rendered up to date, then print this experiment's table, or the paths of its figure."""
+    from reproduce.report import rendered
+
+    folder = request.results / "rendered"
+    written = rendered.write_all(store, folder) if store.records() else []
+    name = f"{request.experiment}.{request.protocol.name}"
+    if request.experiment.startswith("table"):
+        _print_table(request, store, out)
+        return
+    if folder / f"{name}.json" not in written:
+        err(f"{name}: nothing to draw yet, no run of it is finished")
+    elif request.as_json:
+        out((folder / f"{name}.json").read_text(encoding="utf-8").rstrip())
+    else:
+        out("\n".join(str(folder / f"{name}.{kind}") for kind in ("png", "svg")))
+
+
+def _print_table(request: Request, store: Store, out: Say) -> None:
+    """The table: short on a terminal, otherwise as the markdown that stands in RESULTS/rendered; or its JSON."""
+    from reproduce.report import tables
+
+    if request.as_json:
+        out(json.dumps(tables.table_json(request.experiment, request.protocol, store), indent=1, ensure_ascii=False))
+        return
+    shown = tables.terminal_table if request.terminal else tables.render_table
+    out(shown(request.experiment, request.protocol, store).rstrip())
+    dataset = experiments.dataset_of(request.experiment)
+    for figure in (name for name in experiments.EXPERIMENTS if name.startswith("figure")):
+        path = request.results / "rendered" / f"{figure}.{request.protocol.name}.png"
+        if experiments.dataset_of(figure) == dataset and path.exists():
+            out(f"\n{paper.tables()[figure].title.split(':')[0]}: {path}")

@@ -50,7 +50,7 @@ def parse_seeds(text: str) -> list[int]:
     """`0`, `0,2` or `0..2` -> seeds, each once, in the order given. Raises `UsageError`."""
     seeds: list[int] = []
     for part in _parts(text, "--seeds"):
-        match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part)
+        match = re.fullmatch(r"(\d{1,9})(?:\.\.(\d{1,9}))?", part, re.ASCII)
         if match is None:
             raise UsageError(f"--seeds: {part!r} is no seed; write for example 0, 0,2 or 0..2")
         first = int(match[1])
@@ -67,7 +67,7 @@ def parse_depths(text: str) -> list[int]:
     """`20..56` (in steps of 6) or `20,32` -> depths of CIFAR ResNets. Raises `UsageError` unless each is 6n + 2."""
     depths: list[int] = []
     for part in _parts(text, "--depths"):
-        match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", part)
+        match = re.fullmatch(r"(\d{1,4})(?:\.\.(\d{1,4}))?", part, re.ASCII)
         if match is None:
             raise UsageError(f"--depths: {part!r} is no depth; write for example 20..56 or 20,32")
         first = _depth(int(match[1]))
@@ -90,7 +90,7 @@ def parse_budgets(text: str) -> list[int]:
     """`0.1..0.5` (in steps of 0.1) or `0.1,0.66`, in millions -> numbers of weights. Raises `UsageError`."""
     budgets: list[int] = []
     for part in _parts(text, "--budgets"):
-        match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)M?(?:\.\.(\d{1,3}(?:\.\d{1,6})?)M?)?", part)
+        match = re.fullmatch(r"(\d{1,3}(?:\.\d{1,6})?)M?(?:\.\.(\d{1,3}(?:\.\d{1,6})?)M?)?", part, re.ASCII)
         if match is None or float(match[1]) == 0.0:
             raise UsageError(f"--budgets: {part!r} is no budget in millions; write for example 0.1..0.5 or 0.1,0.66")
         first = round(float(match[1]) * 1e6)

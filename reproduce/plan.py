@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 from reproduce.complexity import complexity
 from reproduce.errors import UsageError, UserError
@@ -113,6 +115,42 @@ def total_seconds(runs: Iterable[Run], device: str, jobs: int) -> float:
     """The estimate of several runs, `jobs` of them side by side."""
     each = [seconds(run.spec, device) for run in runs]
     return max([sum(each) / jobs, *each]) if each else 0.0
+
+
+def likely_device(device: str) -> str:
+    """For estimates alone: asking torch would cost seconds."""
+    if device != "auto":
+        return device
+    return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def entries(plan: Plan, store: Store, device: str) -> list[dict[str, Any]]:
+    """One plain value for each run, the finished ones first."""
+    return [
+        {
+            "name": run.name,
+            "seed": run.seed,
+            "protocol": run.spec.protocol,
+            "source": run.spec.data.source,
+            "finished": finished,
+            "record": store.path(run.spec, run.seed).relative_to(store.results).as_posix(),
+            "estimated_seconds": round(seconds(run.spec, device)),
+        }
+        for finished, runs in ((True, plan.done), (False, plan.todo))
+        for run in runs
+    ]
+
+
+def lines(plan: Plan, found: Iterable[dict[str, Any]]) -> list[str]:
+    """`entries` for people, and the rows and files that stand in the way."""
+    runs = [
+        f"{entry['name']}, seed {entry['seed']}, {entry['protocol']}: "
+        + ("finished" if entry["finished"] else f"to run, about {duration(entry['estimated_seconds'])}")
+        + f"; {entry['record']}"
+        for entry in found
+    ]
+    unbuilt = [f"{name}: not built yet" for name in plan.unbuilt]
+    return runs + unbuilt + [f"blocked: {line}" for line in plan.blocked]
 
 
 def duration(span: float) -> str:

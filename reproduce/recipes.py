@@ -64,9 +64,7 @@ def size_learning(budget: int, dataset: str, protocol: Protocol, stage2: Recipe)
     full = SETTINGS[dataset].size_epochs
     epochs = protocol.size_epochs or _shortened(full, protocol.base, TINY_SIZE_EPOCHS)
     # the paper gives no batch size or augmentation for this stage.
-    return SizeLearning(
-        budget=budget, epochs=epochs, batch_size=stage2.batch_size, augmentation=stage2.augmentation
-    )
+    return SizeLearning(budget=budget, epochs=epochs, batch_size=stage2.batch_size, augmentation=stage2.augmentation)
 
 
 def data(dataset: str, protocol: Protocol, source: str | None) -> DataSpec:

@@ -87,7 +87,8 @@ class Store:
         """Write a record once, atomically, with its digest, and return its path.
 
         The same result again changes nothing. A `failed` record gives way to a later attempt (it is no result).
-        Raises `UserError` if an unreadable file or a different result stands there.
+        Raises `UserError` if an unreadable file or a different result stands there, `ValueError` for a record that
+        could not be read back.
         """
         path = self.path(record.spec, record.seed)
         problem = self.blocked(record.spec, record.seed)
@@ -98,8 +99,9 @@ class Store:
             if _result(old) != _result(record):
                 raise UserError(f"{self._short(path)}: holds a different result of the same run; move it away first")
             return path
-        sealed = record.model_copy(update={"digest": record.computed_digest()})
-        write_atomically(path, sealed.model_dump(mode="json"))
+        document = record.model_copy(update={"digest": record.computed_digest()}).model_dump(mode="json")
+        RunRecord.model_validate(document)  # what could not be read again is not written
+        write_atomically(path, document)
         return path
 
     def write_machine(self, description: dict[str, Any]) -> str:

@@ -143,8 +143,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 def _seconds(machine: str, where: str, records: Sequence[RunRecord]) -> Seconds:
     # "the average over the epochs of both stages" allows two averages; both are shown.
-    clocks = [record.clock for record in records]
-    runs = [(one.size_learning.epoch_seconds if one.size_learning else [], one.training.epoch_seconds) for one in clocks]
+    runs = [
+        (clock.size_learning.epoch_seconds if clock.size_learning else [], clock.training.epoch_seconds)
+        for clock in (record.clock for record in records)
+    ]
     return Seconds(
         machine=machine,
         device=where,

@@ -6,44 +6,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reproduce import paper
-from reproduce.naming import is_control
 from reproduce.report import words
-from reproduce.report.cells import Cell, cells_of, is_smoke_test, last, rows_of, seconds
-from reproduce.report.shelf import Series, Shelf
-from reproduce.report.statistics import Summary, summarise
+from reproduce.report.cells import Cell, Seconds, last, seconds
+from reproduce.report.shelf import Series
+from reproduce.report.statistics import summarise
+from reproduce.report.table import Table
 from reproduce.report.words import NOTHING
-from reproduce.specs import DATASETS, PROTOCOL_VERSION, Protocol
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """One experiment under one protocol, its rows filled from the records."""
-
-    experiment: str
-    protocol: Protocol
-    title: str  # the paper's: "Table 2: CIFAR-10"
-    dataset: str
-    cells: tuple[Cell, ...]  # the paper's rows in its order
-    controls: tuple[Cell, ...]
-    smoke: bool  # runs on the bundled digits: no measurement
-    remark: str | None  # what all numbers share that is not canonical about their data; None: each cell says it
-    shelf: Shelf
-
-    @property
-    def every(self) -> tuple[Cell, ...]:
-        return self.cells + self.controls
-
-    @property
-    def timed(self) -> bool:
-        """Whether this protocol may show seconds of ours."""
-        return self.protocol.base != "tiny" and not self.smoke
-
-    @property
-    def conditions(self) -> str:
-        """What tells our numbers from the paper's setting: protocol and data; empty where nothing does."""
-        name = "" if self.protocol.name == "paper" else self.protocol.name
-        return "; ".join(part for part in (name, self.remark or "") if part)
+from reproduce.specs import PROTOCOL_VERSION
 
 
 @dataclass
@@ -63,27 +32,6 @@ class Footnotes:
 
 
 Column = tuple[str, Callable[[Cell], str]]
-
-
-def gather(experiment: str, protocol: Protocol, shelf: Shelf) -> Table:
-    """Everything that a table of this experiment says, from the records on the shelf."""
-    cells = cells_of(rows_of(experiment, protocol, shelf), shelf)
-    remarks = {words.data_remark(cell.series.sample.data) for cell in cells if cell.series is not None}
-    return Table(
-        experiment=experiment,
-        protocol=protocol,
-        title=paper.tables()[experiment].title,
-        dataset=experiments_dataset(experiment),
-        cells=tuple(cell for cell in cells if not is_control(cell.row.name)),
-        controls=tuple(cell for cell in cells if is_control(cell.row.name)),
-        smoke=is_smoke_test(cells),
-        remark=next(iter(remarks), "") if len(remarks) < 2 else None,
-        shelf=shelf,
-    )
-
-
-def experiments_dataset(experiment: str) -> str:
-    return paper.tables()[experiment].dataset
 
 
 def columns(table: Table, notes: Footnotes) -> list[Column]:
@@ -115,20 +63,34 @@ def header(table: Table, title: str) -> str:
     return f"{title} ours" + (f" ({table.conditions})" if table.conditions else "")
 
 
-def ours(table: Table, cell: Cell, measure: str, notes: Footnotes | None = None) -> str:
-    """A cell of ours: mean, deviation and number of seeds, or why there is none. Footnotes only where asked for."""
+def state(cell: Cell) -> str:
+    """How far a row is: "finished", "diverged", "failed", "not run" or "not built yet"."""
     if cell.row.spec is None:
         return "not built yet"
     if cell.series is None:
         return "not run"
+    return "finished" if cell.finished else " and ".join(sorted({one.outcome.status for one in cell.unfinished}))
+
+
+def ours(table: Table, cell: Cell, measure: str, notes: Footnotes | None = None) -> str:
+    """A cell of ours: mean, deviation and number of seeds, or why there is none. Footnotes only where asked for."""
     mark = notes.mark if notes else lambda text: ""
-    kinds = Counter(record.outcome.status for record in cell.unfinished)
-    stopped = [f"{count} {kind}" if cell.finished else kind for kind, count in sorted(kinds.items())]
-    parts = [words.measured(last(cell, measure))] if cell.finished else []
-    parts += [", ".join(stopped) + mark(reasons(cell))] if stopped else []
-    parts += [] if cell.series.newest else [f"protocol v{cell.series.version}"]
-    parts += [words.data_remark(cell.series.sample.data) or "canonical files"] if table.remark is None else []
-    return "; ".join(parts) + mark(_threads(cell.series)) + mark("; ".join(others(cell)))
+    text = words.measured(last(cell, measure)) if cell.finished else state(cell)
+    kinds = Counter(record.outcome.status for record in cell.unfinished if cell.finished)
+    stopped = "".join(f"; {count} {kind}" for kind, count in sorted(kinds.items()))
+    conditions = "".join(f"; {remark}" for remark in remarks(table, cell))
+    return text + stopped + mark(reasons(cell)) + conditions + "".join(map(mark, others(cell)))
+
+
+def remarks(table: Table, cell: Cell) -> list[str]:
+    """What a cell itself must say of its number: an older protocol version, and what the header does not cover."""
+    if cell.series is None:
+        return []
+    found = [] if cell.series.newest else [f"protocol v{cell.series.version}"]
+    found += [] if cell.series.threads == 1 else [f"{cell.series.threads} threads"]
+    if table.remark is None:
+        found.append(words.data_remark(cell.series.sample.data) or "canonical files")
+    return found
 
 
 def reasons(cell: Cell) -> str:
@@ -151,7 +113,8 @@ def our_seconds(table: Table, cell: Cell, notes: Footnotes) -> str:
     found = []
     for one in seconds(cell):
         title = words.machine_title(table.shelf.machine(one.machine), one.device)
-        found.append(_averages(one.all_epochs, one.of_stages) + notes.mark(f"Timed on {title} (machine {one.machine})."))
+        where = notes.mark(f"Timed on {title} (machine {one.machine}).")
+        found.append(_averages(one) + where)
     if not found:
         shared = any(record.clock.shared_device for record in cell.finished)
         return NOTHING + notes.mark("Not timed: the device was shared." if shared else "Not timed.")
@@ -199,13 +162,10 @@ def _provenance(source: str, origin: str) -> str:
     return f"{kind}{' ' if source == 'correspondence' else ': '}{origin or 'not stated'}."
 
 
-def _averages(all_epochs: Summary, of_stages: Summary) -> str:
-    text = f"{all_epochs.mean:.2f} / {of_stages.mean:.2f}"
-    return text if all_epochs.n >= 3 else f"{text} (n = {all_epochs.n})"
-
-
-def _threads(one: Series) -> str:
-    return "" if one.threads == 1 else f"Ran with {one.threads} threads."
+def _averages(one: Seconds) -> str:
+    """Both averages; they are one where there is no size learning."""
+    text = f"{one.all_epochs.mean:.2f}" + (f" / {one.of_stages.mean:.2f}" if one.size_learning else "")
+    return text if one.training.n >= 3 else f"{text} (n = {one.training.n})"
 
 
 def _described(one: Series) -> str:
@@ -214,8 +174,3 @@ def _described(one: Series) -> str:
     version = "" if one.version == PROTOCOL_VERSION else f"protocol v{one.version}, "
     threads = "" if one.threads == 1 else f", {one.threads} threads"
     return f"{version}{one.sample.data.title}{threads}: {result}."
-
-
-def data_title(table: Table) -> str:
-    """The data set's name for people."""
-    return DATASETS[table.dataset].title

@@ -82,8 +82,8 @@ def series_of(records: Iterable[RunRecord]) -> list[Series]:
 def choose(several: Iterable[Series]) -> Series | None:
     """The series that fills a cell, or None if there are none.
 
-    Of each source (and number of threads) its newest complete protocol version; then canonical files before others, then
-    the most seeds. A version is complete with the paper's number of seeds, or with as many as any version has.
+    Of each source (and number of threads) its newest complete protocol version; then canonical files before others,
+    then the most seeds. A version is complete with the paper's number of seeds, or with as many as any version has.
     """
     versions: dict[tuple[str, int], list[Series]] = defaultdict(list)
     for one in several:

@@ -13,6 +13,17 @@ from reproduce.report.statistics import Summary
 from reproduce.specs import DATASETS, Protocol, Recipe, SizeLearning
 
 NOTHING = "-"
+SMOKE_TEST = "A smoke test, no measurement: it runs on scikit-learn's bundled digits and shows that all parts work."
+
+
+def heading(title: str, smoke: bool) -> str:
+    """The paper's title; a smoke test is named as one."""
+    return f"Smoke test on digits: the rows of {title}" if smoke else title
+
+
+def title(printed: str, dataset: str, protocol: Protocol, smoke: bool) -> str:
+    """Experiment, data set, and protocol with what it is of the paper's schedule."""
+    return f"{heading(printed, smoke)}, protocol {protocol.name} ({schedule(dataset, protocol)})"
 
 
 def measured(summary: Summary | None, *, count: bool = True, places: int = 2) -> str:
@@ -123,8 +134,8 @@ def recipe(one: Recipe) -> str:
 def size_learning(one: SizeLearning) -> str:
     """Stage 1 in one sentence, without its budget."""
     return (
-        f"{one.epochs} epochs, batch {one.batch_size}, AdamW, learning rate {one.lr:g} ({one.kernel_lr:g} for the kernel "
-        f"predictor), weight decay {one.weight_decay:g}, lambda {one.lam:g}, sizes 1 to {one.max_size}, "
+        f"{one.epochs} epochs, batch {one.batch_size}, AdamW, learning rate {one.lr:g} ({one.kernel_lr:g} for the "
+        f"kernel predictor), weight decay {one.weight_decay:g}, lambda {one.lam:g}, sizes 1 to {one.max_size}, "
         f"{_augmentation(one.augmentation)}"
     )
 

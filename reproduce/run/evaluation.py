@@ -1,4 +1,4 @@
-"""What a network does on the whole test set: top-1, top-5, macro precision, recall and F1, mean loss, correct images."""
+"""What a network does on the whole test set: top-1, top-5, macro precision, recall, F1, mean loss, which images."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reproduce.run.augmentation import normalise
 from reproduce.run.batches import laid_out
 from reproduce.run.datasets import Split
 
-BATCH = 500
+BATCH = 200
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Evaluated:
 
 
 def logits_of(model: nn.Module, images: Tensor, normalisation: str) -> Tensor:
-    """images: (N, C, H, W) uint8 on the model's device -> (N, K) logits on the CPU. In evaluation mode, without gradients."""
+    """images: (N, C, H, W) uint8 on the model's device -> (N, K) logits on the CPU, in evaluation mode."""
     was_training = model.training
     model.eval()
     with torch.no_grad():

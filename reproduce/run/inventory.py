@@ -10,7 +10,6 @@ from reproduce.records import DataFile
 from reproduce.run import cache as caching
 from reproduce.run import folders, provenance, sources
 from reproduce.run.downloads import DEFAULT_ROOT, download_files
-from reproduce.run.formats import FORMATS
 from reproduce.run.sources import Source
 from reproduce.run.splits import Progress
 from reproduce.specs import DATASETS
@@ -31,9 +30,9 @@ class Row:
 
 
 def listing(data_root: Path | None, *, cache: Path | None = None, progress: Progress | None = None) -> list[Row]:
-    """One row for each data set, found or not. Looks at checksums and headers; decodes only what says no count.
+    """One row for each data set, found or not. Never raises `UserError`: what is damaged says so in its row.
 
-    Never raises `UserError`: what is damaged says so in its row.
+    Looks at checksums, and decodes files that are not canonical, but no image folders: `check` does.
     """
     root = data_root or DEFAULT_ROOT
     rows = []
@@ -45,7 +44,7 @@ def listing(data_root: Path | None, *, cache: Path | None = None, progress: Prog
                 continue
             where = cache or caching.default_folder()
             files = provenance.data_files(source, caching.index_folder(where), progress)
-            rows.append(row(source, files, held(source, files, where)))
+            rows.append(row(source, files, held(source, files)))
         except UserError as error:
             rows.append(Row(name=name, title=facts.title, state=str(error)))
     return rows
@@ -92,18 +91,14 @@ def plausible(source: Source) -> bool:
     return True
 
 
-def held(source: Source, files: list[DataFile], cache: Path) -> tuple[int, int]:
-    """Training and test images of a source, as cheaply as they can be known."""
+def held(source: Source, files: list[DataFile]) -> tuple[int, int]:
+    """Training and test images of a source: known for canonical files, counted in folders, else read."""
     if provenance.is_canonical(source, files):
         return source.facts.train_images, source.facts.test_images
     if source.layout == sources.CLASS_FOLDERS:
         return len(source.listing[0]), len(source.listing[1])
-    form = FORMATS[source.name]
-    labels: dict[str, int] = {}
-    for file, where, content in sources.contents(source, form):
-        labels[file] = len(form.parse(where, content, source.facts).get("labels", ()))
-    train, test = (sum(labels.get(file, 0) for file in names) for names in (form.train, form.test))
-    return train, test
+    train, test = sources.read(source)
+    return len(train), len(test)
 
 
 def row(source: Source, files: list[DataFile], counts: tuple[int, int]) -> Row:

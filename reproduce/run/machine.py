@@ -85,7 +85,7 @@ def settings(threads: int) -> Iterator[None]:
         torch.get_num_threads(),
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.utils.deterministic.fill_uninitialized_memory,
+        torch.utils.deterministic.fill_uninitialized_memory,  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark,
         torch.backends.cudnn.allow_tf32,
         torch.backends.cuda.matmul.allow_tf32,
@@ -103,7 +103,7 @@ def _set(
 ) -> None:
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(deterministic, warn_only=warn_only)
-    torch.utils.deterministic.fill_uninitialized_memory = fill
+    torch.utils.deterministic.fill_uninitialized_memory = fill  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = benchmark
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = matmul_tf32
@@ -125,8 +125,8 @@ def keep_freed_memory() -> None:
 def others_at_work(threads: int) -> bool:
     """Whether other work keeps more than half of the cores busy: then the seconds of a run are no timing.
 
-    The load average counts this process as well; what it used itself, at most its threads over the last minute, is taken
-    off.
+    The load average counts this process as well; what it used itself, at most its threads over the last minute, is
+    taken off.
     """
     if not hasattr(os, "getloadavg"):
         return False

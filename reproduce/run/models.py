@@ -17,7 +17,7 @@ from reproduce.specs import DATASETS, ModelSpec
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """`build` takes the spec's arguments, `in_channels`, `num_classes` and `kernel_sizes`; `init` goes to `Module.apply`."""
+    """`build` takes the spec's arguments, in_channels, num_classes and kernel_sizes; `init` is for `Module.apply`."""
 
     build: Callable[..., nn.Module]
     init: Callable[[nn.Module], None]
@@ -37,7 +37,7 @@ def family(spec: ModelSpec) -> Family:
 
 
 def build(spec: ModelSpec, dataset: str, seed: int, *, kernel_sizes: Sequence[int] | None = None) -> nn.Module:
-    """The network of a spec for a data set, on the CPU, its weights drawn from `seed`. Leaves torch's generator alone."""
+    """The network of a spec for a data set, on the CPU, its weights drawn from `seed`. Leaves torch's generator."""
     facts = DATASETS[dataset]
     arguments: dict[str, Any] = dict(spec.args)
     if kernel_sizes is not None:
@@ -58,10 +58,10 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def residual_convs(model: nn.Module, spec: ModelSpec) -> dict[str, nn.Conv2d]:
-    """The residual convolutions, in forward order: the slot's name (as in `KernelSizes.sizes`) -> the convolution in it.
+    """The residual convolutions in forward order: the slot's name (as in `KernelSizes.sizes`) -> the convolution in it.
 
-    The slot holds the convolution itself or, for an even size, a padding and the convolution. The stem and the shortcuts'
-    projections are none.
+    The slot holds the convolution itself or, for an even size, a padding and the convolution. The stem and the
+    shortcuts' projections are none.
     """
     found: dict[str, nn.Conv2d] = {}
     for name, module in model.named_modules():

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TextIO
+from typing import Any, Protocol, TextIO
 
 from rich.console import Console
 from rich.live import Live
@@ -14,6 +15,28 @@ from rich.text import Text
 PLAIN_GAP = 5.0  # seconds between plain lines of a run at the ends of epochs
 HEARTBEAT = 60.0  # and within an epoch
 STAGES = ("sizes", "training")  # in this order
+
+
+class Reporter(Protocol):
+    """What runs say about themselves."""
+
+    def run(self, name: str, work: dict[str, int] | None = None) -> None: ...
+
+    def update(
+        self,
+        stage: str,
+        epoch: int,
+        epochs: int,
+        step: int,
+        steps: int,
+        loss: float,
+        top1: float | None = None,
+        budget_error: float | None = None,
+    ) -> None: ...
+
+    def done(self, name: str, line: str) -> None: ...
+
+    def note(self, line: str) -> None: ...
 
 
 @dataclass(kw_only=True)
@@ -57,7 +80,7 @@ class Progress:
         self.note(title)
 
     def run(self, name: str, work: dict[str, int] | None = None) -> None:
-        """A run begins or goes on; `work` are the steps of each of its stages. Updates without a name are of this one."""
+        """A run begins or goes on; `work`: the steps of each of its stages. Updates without a name are of this one."""
         self.current = name
         self.paces[name] = Pace(work=work or {})
         self.printed.setdefault(name, time.monotonic())
@@ -131,3 +154,37 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+class Remote:
+    """A `Reporter` in another process: sends everything on, but updates within an epoch only now and then."""
+
+    GAP = 0.5  # seconds
+
+    def __init__(self, send: Callable[..., Any]) -> None:
+        self.send, self.name, self.sent = send, "", 0.0
+
+    def run(self, name: str, work: dict[str, int] | None = None) -> None:
+        self.name = name
+        self.send("run", name, work)
+
+    def update(
+        self,
+        stage: str,
+        epoch: int,
+        epochs: int,
+        step: int,
+        steps: int,
+        loss: float,
+        top1: float | None = None,
+        budget_error: float | None = None,
+    ) -> None:
+        if step == steps or time.monotonic() - self.sent >= self.GAP:
+            self.sent = time.monotonic()
+            self.send("update", stage, epoch, epochs, step, steps, loss, top1, budget_error, run=self.name)
+
+    def done(self, name: str, line: str) -> None:
+        self.send("done", name, line)
+
+    def note(self, line: str) -> None:
+        self.send("note", line)

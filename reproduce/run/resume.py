@@ -1,4 +1,4 @@
-"""Resume state on disk: written atomically, with the version before kept; a kill at any moment leaves one that is whole."""
+"""Resume state on disk: written atomically, the version before kept; a kill at any moment leaves one that is whole."""
 
 from __future__ import annotations
 

@@ -16,9 +16,9 @@ FLOOR = 1e-6  # FlexConv's eta_min
 def flexconv_cosine(*, base: float, warmup: int, total: int) -> Schedule:
     """FlexConv's linear warm-up and cosine, step by step as its code does it (R-15).
 
-    With W = `warmup` and T = `total` - W steps: base * t / W up to and *including* t = W + 1, so the first step has rate 0
-    and the top lies one step above base; from there PyTorch's cosine annealing with T_max = T, whose recursion is, in closed
-    form, half a cosine from that top to the floor. It ends one step before the floor. Without warm-up it starts at base.
+    With W = `warmup` and T = `total` - W steps: base * t / W up to and *including* t = W + 1, so the first step has
+    rate 0 and the top lies one step above base; from there PyTorch's cosine annealing with T_max = T, whose recursion
+    is, in closed form, half a cosine from that top to the floor. Without warm-up it starts at base.
     """
     cosine_steps = max(1, total - warmup)
     top = base * (warmup + 1) / warmup if warmup else base

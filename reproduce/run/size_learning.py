@@ -1,29 +1,28 @@
-"""Stage 1 of a run: what a spec says about size learning, as one resumable call of `effconv`; and the network that it gives."""
+"""Stage 1 of a run: what a spec says about size learning, as one resumable call of `effconv`; and what it gives."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import effconv
-from reproduce.errors import Interrupted, UserError
+from reproduce.errors import UserError
 from reproduce.records import Snapped, StageClock
-from reproduce.run.batches import Batches, steps_per_epoch
-from reproduce.run.datasets import Dataset, Split
+from reproduce.run.batches import steps_per_epoch
+from reproduce.run.datasets import Dataset
 from reproduce.run.models import build, family, residual_convs, seeded
+from reproduce.run.outcome import Watcher, rounded, thinned
 from reproduce.run.resume import Notes
-from reproduce.run.streams import generator, stream_seed
-from reproduce.run.training import Watcher, thinned
+from reproduce.run.size_steps import Epochs, Follower, shuffled
+from reproduce.run.streams import stream_seed
 from reproduce.specs import RunSpec, SizeLearning
 
 HISTORY_POINTS = 50  # each holds four numbers a layer
-DIGITS = 5  # significant, in the history
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,81 +33,6 @@ class Learned:
     snapped: Snapped
     history: list[dict[str, Any]]
     clock: StageClock
-
-
-@dataclass(kw_only=True)
-class Epochs:
-    """The batches of stage 1: called once for each epoch. Notes when a batch is asked for, which starts a step's time."""
-
-    split: Split
-    seed: int
-    learning: SizeLearning
-    normalisation: str
-    epoch: int = 0
-    asked: float = 0.0
-
-    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        self.epoch += 1
-        return self.timed(
-            Batches(
-                split=self.split,
-                seed=self.seed,
-                stream=("size_learning",),
-                epoch=self.epoch,
-                batch_size=self.learning.batch_size,
-                augmentation=self.learning.augmentation,
-                normalisation=self.normalisation,
-            )
-        )
-
-    def timed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
-        opened = iter(batches)
-        while True:
-            self.asked = time.perf_counter()
-            batch = next(opened, None)
-            if batch is None:
-                return
-            yield batch
-
-
-@dataclass(kw_only=True)
-class Follower:
-    """Hears of every step: keeps the time, tells the watcher, stops when asked.
-
-    The time of an epoch is the mean over the steps that were timed, times all its steps: an interruption may lose the
-    times of a few, or time a few twice.
-    """
-
-    epochs: Epochs
-    steps: int  # an epoch
-    notes: Notes
-    every: float
-    progress: Watcher
-    stop: Callable[[], bool]
-    timed: list[list[float]] = field(default_factory=list)  # by epoch: steps, seconds
-    saved_at: float = field(default_factory=time.monotonic)
-
-    def __post_init__(self) -> None:
-        self.timed = self.notes.load().get("timed", [])
-
-    def __call__(self, step: effconv.Step) -> None:
-        while len(self.timed) < step.epoch:
-            self.timed.append([0, 0.0])
-        entry = self.timed[step.epoch - 1]
-        entry[0] += 1
-        entry[1] += time.perf_counter() - self.epochs.asked
-        self.progress.update(
-            "sizes", step.epoch, step.epochs, step.step, self.steps, step.loss, None, step.budget_error
-        )
-        stopping = self.stop()
-        if stopping or step.step == self.steps or time.monotonic() - self.saved_at >= self.every:
-            self.notes.save({"timed": self.timed})
-            self.saved_at = time.monotonic()
-        if stopping:
-            raise Interrupted  # size learning saves its own state at this step before it passes this on
-
-    def clock(self) -> StageClock:
-        return StageClock(epoch_seconds=[seconds / max(1, steps) * self.steps for steps, seconds in self.timed])
 
 
 def learn(
@@ -124,13 +48,14 @@ def learn(
 ) -> Learned:
     """Learn the sizes of a spec's network. Resume state lies in `folder`; a finished stage is read from there.
 
-    Raises `Interrupted` when `stop()` is true, after saving; `effconv.DivergedError`; `UserError` for a budget out of reach.
+    Raises `Interrupted` when `stop()` is true, after saving; `effconv.DivergedError`; `UserError` for a budget out of
+    reach.
     """
     learning = spec.size_learning
     assert learning is not None
     done = Notes(folder / "sizes.json")
     found = done.load()
-    if not found:
+    if not {"sizes", "snapped", "history", "clock"} <= found.keys():
         network = build(spec.model, spec.data.name, stream_seed(seed, "initialisation", "size_learning"))
         split = dataset.train if learning.labels == "true" else shuffled(dataset.train, seed)
         epochs = Epochs(split=split, seed=seed, learning=learning, normalisation=spec.training.normalisation)
@@ -201,21 +126,6 @@ def readings(learning: SizeLearning) -> effconv.Readings:
         mask_denominator=learning.mask_denominator,
         padding=learning.padding,
     )
-
-
-def shuffled(split: Split, seed: int) -> Split:
-    """The same images under a permutation of all labels: a control that keeps the classes' counts."""
-    order = torch.randperm(len(split.labels), generator=generator(seed, "shuffled_labels"))
-    return Split(images=split.images, labels=split.labels[order.to(split.labels.device)])
-
-
-def rounded(value: Any) -> Any:
-    """Floats to a few significant digits, at any depth: a history is for curves."""
-    if isinstance(value, float):
-        return float(f"{value:.{DIGITS}g}")
-    if isinstance(value, dict):
-        return {key: rounded(part) for key, part in value.items()}
-    return [rounded(part) for part in value] if isinstance(value, list) else value
 
 
 def resized(spec: RunSpec, seed: int, sizes: dict[str, int]) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Independent random streams: every use of chance has a name, and its numbers depend on nothing but that name and the seed."""
+"""Independent random streams: every use of chance has a name; its numbers depend on that name and the seed alone."""
 
 from __future__ import annotations
 

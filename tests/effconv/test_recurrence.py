@@ -31,7 +31,8 @@ def _plain(cells: list[nn.GRUCell], inputs: Tensor, lengths: list[int]) -> list[
 
 def _batched(cells: list[nn.GRUCell], inputs: Tensor, lengths: list[int]) -> list[Tensor]:
     w_ih, w_hh, b_ih, b_hh = (
-        torch.stack([getattr(cell, name) for cell in cells]) for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        torch.stack([getattr(cell, name) for cell in cells])
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
     )
     gates_x = torch.einsum("tli,lgi->tlg", inputs, w_ih) + b_ih
     states = recurrence(gates_x, w_hh, b_hh, lengths)
@@ -61,8 +62,8 @@ def test_gradient_is_that_of_finite_differences() -> None:
     shapes = ((5, 4, 3 * HIDDEN), (4, 3 * HIDDEN, HIDDEN), (4, 3 * HIDDEN))
     arguments = [torch.randn(shape, dtype=torch.float64, requires_grad=True) for shape in shapes]
 
-    def states(*arguments: Tensor) -> Tensor:
-        h = recurrence(*arguments, lengths)
+    def states(gates_x: Tensor, w_hh: Tensor, b_hh: Tensor) -> Tensor:
+        h = recurrence(gates_x, w_hh, b_hh, lengths)
         return torch.cat([h[:length, layer] for layer, length in enumerate(lengths)])
 
     assert torch.autograd.gradcheck(states, arguments)
@@ -70,7 +71,9 @@ def test_gradient_is_that_of_finite_differences() -> None:
 
 def test_states_past_a_layers_length_are_zero() -> None:
     torch.manual_seed(2)
-    states = recurrence(torch.randn(4, 2, 3 * HIDDEN), torch.randn(2, 3 * HIDDEN, HIDDEN), torch.randn(2, 3 * HIDDEN), [2, 4])
+    states = recurrence(
+        torch.randn(4, 2, 3 * HIDDEN), torch.randn(2, 3 * HIDDEN, HIDDEN), torch.randn(2, 3 * HIDDEN), [2, 4]
+    )
     assert (states[2:, 0] == 0).all() and (states[:2, 0] != 0).all() and (states[:, 1] != 0).all()
 
 

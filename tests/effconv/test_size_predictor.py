@@ -25,7 +25,9 @@ def test_squash_is_equation_1() -> None:
         for x in (-20.0, -1.3, 0.0, 0.4, 2.0, 30.0):
             e = math.exp(2 * (x / tau + b))
             expected = k * (e - 1) / (e + 1) + k + 1
-            assert squash(torch.tensor(x, dtype=torch.float64), k=k, tau=tau, b=b).item() == pytest.approx(expected, abs=1e-12)
+            assert squash(torch.tensor(x, dtype=torch.float64), k=k, tau=tau, b=b).item() == pytest.approx(
+                expected, abs=1e-12
+            )
 
 
 def test_gradient_of_squash_is_that_of_finite_differences() -> None:
@@ -122,7 +124,9 @@ def test_gradient_of_v_is_that_of_finite_differences(name: str) -> None:
     directions = {key: torch.randn_like(value) for key, value in parameters.items()}
 
     def moved(t: Tensor) -> Tensor:  # along one random direction in the space of all parameters
-        v: Tensor = functional_call(predictor, {key: p.detach() + t * directions[key] for key, p in parameters.items()}, ())
+        v: Tensor = functional_call(
+            predictor, {key: p.detach() + t * directions[key] for key, p in parameters.items()}, ()
+        )
         return v
 
     assert torch.autograd.gradcheck(moved, torch.zeros((), dtype=torch.float64, requires_grad=True), eps=1e-6)

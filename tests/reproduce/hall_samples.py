@@ -18,7 +18,9 @@ def spec_of(
     return spec
 
 
-def record_of(spec: RunSpec, seed: int = 0, *, top1: float = 50.0, status: str = "finished", **changes: Any) -> RunRecord:
+def record_of(
+    spec: RunSpec, seed: int = 0, *, top1: float = 50.0, status: str = "finished", **changes: Any
+) -> RunRecord:
     """A plausible record. A failed one has no metrics."""
     measured = Evaluation(epoch=2, top1=top1, top5=90.0, precision=top1, recall=top1, f1=top1, loss=1.5)
     learned = spec.size_learning is not None

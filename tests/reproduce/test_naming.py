@@ -70,7 +70,8 @@ def test_depths() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nearest"), [("21", "20 and 26"), ("25", "20 and 26"), ("7", "are 8"), ("2", "are 8"), ("20..55", "50 and 56")]
+    ("text", "nearest"),
+    [("21", "20 and 26"), ("25", "20 and 26"), ("7", "are 8"), ("2", "are 8"), ("20..55", "50 and 56")],
 )
 def test_an_impossible_depth_names_the_nearest(text: str, nearest: str) -> None:
     with pytest.raises(UsageError, match=nearest):
@@ -101,4 +102,5 @@ def test_a_budget_in_millions_reads_back(budget: int) -> None:
 
 
 def test_budgets_are_written_as_in_the_paper() -> None:
-    assert [millions(budget) for budget in (660_000, 200_000, 100_000, 12_345)] == ["0.66M", "0.20M", "0.10M", "0.012345M"]
+    budgets = (660_000, 200_000, 100_000, 12_345)
+    assert [millions(budget) for budget in budgets] == ["0.66M", "0.20M", "0.10M", "0.012345M"]

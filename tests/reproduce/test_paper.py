@@ -100,7 +100,8 @@ def test_a_printed_number_keeps_its_spelling() -> None:
 
 def test_settings() -> None:
     learning = paper.settings()["size_learning"]
-    assert (learning["lr"], learning["kernel_lr"], learning["weight_decay"], learning["lambda"]) == (1e-4, 1e-3, 1e-3, 2)
+    assert (learning["lr"], learning["kernel_lr"], learning["weight_decay"]) == (1e-4, 1e-3, 1e-3)
+    assert learning["lambda"] == 2
     assert (learning["k"], learning["tau"], learning["b"], learning["sizes"]) == (3, 3, -0.35, [1, 7])
 
 

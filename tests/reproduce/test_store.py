@@ -219,9 +219,9 @@ def test_leftovers_of_a_killed_writer_are_no_records(store: Store) -> None:
     assert store.problems == []
 
 
-def test_no_number_that_json_lacks_is_written(store: Store) -> None:
+def test_a_record_that_could_not_be_read_back_is_not_written(store: Store) -> None:
     with pytest.raises(ValueError, match="JSON"):
-        store.write(record_of(spec_of(), lineage={"x": float("nan")}))
+        store.write(record_of(spec_of(), top1=float("nan")))
     assert store.records() == []
 
 

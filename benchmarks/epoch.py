@@ -1,0 +1,153 @@
+"""An epoch of training here against the loop that a user would write, on the CPU with two threads.
+
+The user's loop: a `DataLoader` with two workers over PIL images with torchvision's random crop, flip, `ToTensor` and
+`Normalize`. Same network (ResNet-20), batch 64, images (random, of CIFAR-10's shape) and number of steps. The workers are
+started before the clock. "tuned" adds what a user may know: channels last and a fused Adam. Seconds of wall time.
+
+    python -m benchmarks.epoch
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+
+from baselines.resnet import cifar_resnet
+from benchmarks.side_by_side import Measure, side_by_side, spread, table, verdict
+from reproduce.recipes import training
+from reproduce.records import DataOrigin
+from reproduce.run.datasets import Dataset, Split
+from reproduce.run.resume import Slot
+from reproduce.run.training import train
+from reproduce.specs import Protocol
+
+BATCH = 64
+TARGET = 0.9
+OURS, USER, TUNED = "ours", "user's loop", "user's loop, tuned"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+class PILImages(TorchDataset[tuple[Tensor, int]]):
+    """As torchvision's CIFAR10: pixels in memory, an image made when it is asked for."""
+
+    def __init__(self, split: Split) -> None:
+        self.pixels = split.images.permute(0, 2, 3, 1).numpy()
+        self.labels = split.labels.tolist()
+        self.transform = transforms.Compose(
+            [
+                transforms.RandomCrop(32, padding=4),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(MEAN, STD),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
+
+
+class Silent:
+    """A watcher that says nothing."""
+
+    def update(self, *_: object) -> None:
+        pass
+
+
+def ours(split: Split) -> Measure:
+    """One epoch of the suite's own training loop; the seconds are those that its record would hold."""
+    recipe = training("cifar_resnet", "cifar10", Protocol(base="quick", epochs=1))
+    assert recipe.batch_size == BATCH
+    few = Split(images=split.images[:8], labels=split.labels[:8])
+    origin = DataOrigin(
+        name="cifar10",
+        source="other-00000000",
+        title="random images",
+        canonical=False,
+        train_images=len(split),
+        test_images=len(few),
+        files=[],
+    )
+    dataset = Dataset(name="cifar10", train=split, test=few, origin=origin)
+    folder = tempfile.TemporaryDirectory()
+    fresh = itertools.count()
+
+    def epoch(folder: tempfile.TemporaryDirectory[str] = folder) -> float:
+        result = train(
+            cifar_resnet(20),
+            dataset,
+            recipe,
+            seed=0,
+            device=torch.device("cpu"),
+            resume=Slot(Path(folder.name) / str(next(fresh)), every=1e9),
+            progress=Silent(),
+            stop=lambda: False,
+        )
+        return result.clock.epoch_seconds[0]
+
+    return epoch
+
+
+def users_loop(split: Split, *, tuned: bool) -> Measure:
+    images = PILImages(split)
+    loader = DataLoader(images, batch_size=BATCH, shuffle=True, num_workers=2, persistent_workers=True)
+    layout = torch.channels_last if tuned else torch.contiguous_format
+    model = cifar_resnet(20).to(memory_format=layout)  # type: ignore[call-overload]
+    optimizer = torch.optim.Adam(model.parameters(), lr=0.01, fused=True if tuned else None)
+
+    def epoch() -> float:
+        started = time.perf_counter()
+        running_loss, right = 0.0, 0
+        for batch, labels in loader:
+            optimizer.zero_grad()
+            logits = model(batch.contiguous(memory_format=layout))
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
+            running_loss += loss.item()
+            right += int((logits.argmax(1) == labels).sum())
+        return time.perf_counter() - started
+
+    return epoch
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=5, help="A B C C B A this often [5]")
+    parser.add_argument("--images", type=int, default=3200, help="in an epoch [3200]")
+    options = parser.parse_args()
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    pixels = torch.randint(256, (options.images, 3, 32, 32), dtype=torch.uint8)
+    split = Split(images=pixels, labels=torch.randint(10, (options.images,)))
+    contenders: dict[str, Callable[[], float]] = {
+        OURS: ours(split),
+        USER: users_loop(split, tuned=False),
+        TUNED: users_loop(split, tuned=True),
+    }
+    found = side_by_side(contenders, rounds=options.rounds)
+    rows: list[list[object]] = []
+    for name in contenders:
+        ratio = found.ratio(OURS, name)
+        judged = "" if name == OURS else verdict(ratio, at_most=TARGET)
+        rows.append([name, found.median(name), ratio, spread(found.ratios(OURS, name)), judged])
+    title = f"An epoch of {options.images} images, ResNet-20, batch {BATCH}, two threads (seconds; ratio: ours / theirs)"
+    table(title, ["loop", "s", "ratio", "range", "target"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""A table as plain values, for `--json`: everything that it says and the runs that it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from reproduce.paper import PaperRow
+from reproduce.records import RunRecord
+from reproduce.report import words
+from reproduce.report.cells import Cell, Seconds, device, last, layer_sizes, seconds
+from reproduce.report.columns import others, state
+from reproduce.report.shelf import Series
+from reproduce.report.statistics import Summary
+from reproduce.report.table import Table
+
+MEASURES = ("top1", "top5", "precision", "recall", "f1")
+
+
+def table(one: Table) -> dict[str, Any]:
+    """The whole table. A smoke test holds none of the paper's accuracies and no seconds."""
+    return {
+        "experiment": one.experiment,
+        "title": words.heading(one.title, one.smoke),
+        "dataset": one.dataset,
+        "protocol": one.protocol.name,
+        "schedule": words.schedule(one.dataset, one.protocol),
+        "smoke_test": one.smoke,
+        "rows": [_row(one, cell) for cell in one.cells],
+        "controls": [_row(one, cell) for cell in one.controls],
+    }
+
+
+def _row(one: Table, cell: Cell) -> dict[str, Any]:
+    printed = cell.row.paper
+    return {
+        "name": cell.row.name,
+        "state": state(cell),
+        "size": printed.size if printed else None,
+        "paper": None if printed is None or one.smoke else _printed(printed),
+        "ours": None if cell.series is None else _ours(one, cell, cell.series),
+        "others": others(cell),
+    }
+
+
+def _printed(row: PaperRow) -> dict[str, Any]:
+    return {key: float(value) if isinstance(value, float) else value for key, value in asdict(row).items()}
+
+
+def _ours(one: Table, cell: Cell, series: Series) -> dict[str, Any]:
+    origin = series.sample.data
+    return {
+        **{measure: summary(last(cell, measure)) for measure in MEASURES},
+        "protocol_version": series.version,
+        "threads": series.threads,
+        "data": origin.model_dump(mode="json", exclude={"files"}),
+        "seconds_per_epoch": [_seconds(found) for found in seconds(cell)] if one.timed else [],
+        "runs": [_run(record) for record in series.finished],
+        "unfinished": [
+            {"seed": record.seed, "run_id": record.run_id, **record.outcome.model_dump(mode="json")}
+            for record in series.unfinished
+        ],
+    }
+
+
+def summary(found: Summary | None) -> dict[str, Any] | None:
+    return None if found is None else found.as_json()
+
+
+def _seconds(found: Seconds) -> dict[str, Any]:
+    return {
+        "machine": found.machine,
+        "device": found.device,
+        "size_learning": summary(found.size_learning),
+        "training": summary(found.training),
+        "all_epochs": summary(found.all_epochs),
+        "mean_of_stages": summary(found.of_stages),
+    }
+
+
+def _run(record: RunRecord) -> dict[str, Any]:
+    metrics = record.metrics
+    return {
+        "seed": record.seed,
+        "run_id": record.run_id,
+        "machine": record.machine,
+        "device": device(record),
+        "params": record.params.model_dump(mode="json"),
+        "sizes": layer_sizes(record),
+        "snapped": None if record.snapped is None else record.snapped.model_dump(mode="json"),
+        "best": None if metrics is None else metrics.best.model_dump(mode="json"),
+        "best_selected_on": None if metrics is None else metrics.best_selected_on,
+    }

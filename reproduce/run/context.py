@@ -1,0 +1,68 @@
+"""What a run is given from outside, and what it carries while it is under way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from reproduce.run.datasets import Dataset, Split, load
+from reproduce.run.progress import Reporter
+from reproduce.specs import DataSpec, RunSpec
+from reproduce.store import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Context:
+    """Where runs find and leave things, and who may stop them."""
+
+    store: Store
+    data_root: Path | None
+    cache: Path | None
+    download: bool
+    device: str  # auto, cpu or cuda
+    keep_weights: bool
+    jobs: int = 1
+    save_every: float = 120.0  # seconds between saves of the resume state; the end of an epoch is always saved
+    progress: Reporter
+    stop: Callable[[], bool]
+    retry: bool = False  # do again what failed or diverged
+
+
+@dataclass(kw_only=True)
+class Run:
+    """One run under way."""
+
+    name: str
+    spec: RunSpec
+    seed: int
+    context: Context
+    device: torch.device
+    folder: Path  # of its resume state
+    dataset: Dataset  # on the device
+    began: dict[str, Any] = field(default_factory=dict)  # started, resumed, shared
+
+
+@dataclass
+class Shelf:
+    """The data set that was loaded last, on its device: runs that follow each other often share it."""
+
+    key: tuple[DataSpec, torch.device] | None = None
+    dataset: Dataset | None = None
+
+    def get(self, spec: DataSpec, device: torch.device, context: Context) -> Dataset:
+        """Raises `UserError` for images that are missing, damaged or others than the spec's."""
+        if self.dataset is None or self.key != (spec, device):
+            self.dataset = None  # let the old one go first
+            found = load(spec, data_root=context.data_root, cache=context.cache, download=context.download)
+            train, test = on(found.train, device), on(found.test, device)
+            self.dataset = Dataset(name=found.name, train=train, test=test, origin=found.origin)
+            self.key = (spec, device)
+        return self.dataset
+
+
+def on(split: Split, device: torch.device) -> Split:
+    return Split(images=split.images.to(device), labels=split.labels.to(device))

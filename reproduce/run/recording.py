@@ -1,0 +1,101 @@
+"""Everything that a record says about a run, put together when it has ended."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from reproduce.records import Clock, KernelPicture, RunRecord, StageClock
+from reproduce.run import machine, models
+from reproduce.run.context import Run
+from reproduce.run.outcome import rounded
+from reproduce.run.resume import write_synced
+from reproduce.run.stages import Result
+from reproduce.specs import PROTOCOL_VERSION
+
+
+def record_of(run: Run, result: Result) -> RunRecord:
+    """The record of a run that has ended, whatever its outcome."""
+    learned, trained = result.learned, result.trained
+    stages = {"size_learning": learned.history if learned else None, "training": trained.history if trained else None}
+    record = RunRecord(
+        protocol_version=PROTOCOL_VERSION,
+        spec_id=run.spec.spec_id,
+        run_id=run.spec.run_id(run.seed),
+        spec=run.spec,
+        seed=run.seed,
+        outcome=result.outcome,
+        metrics=trained.metrics if trained else None,
+        correct_bits=trained.correct_bits if trained else None,
+        sizes=learned.sizes if learned else None,
+        snapped=learned.snapped if learned else None,
+        params=result.params,
+        history={stage: history for stage, history in stages.items() if history is not None},
+        kernels=kernel_pictures(run, result),
+        clock=clock_of(run, result),
+        machine=run.context.store.write_machine(machine.description()),
+        data=run.dataset.origin,
+        code=code(),
+    )
+    return record.model_copy(update={"digest": record.computed_digest()})
+
+
+def clock_of(run: Run, result: Result) -> Clock:
+    return Clock(
+        started=run.began["started"],
+        finished=now(),
+        size_learning=result.learned.clock if result.learned else None,
+        training=result.trained.clock if result.trained else StageClock(epoch_seconds=[]),
+        shared_device=run.began["shared"],
+        resumed=run.began["resumed"],
+    )
+
+
+def kernel_pictures(run: Run, result: Result) -> list[KernelPicture]:
+    """Figure 2: of each learned layer, one kernel and the mean absolute weight of each tap, after training."""
+    if result.network is None or result.learned is None or result.outcome.status != "finished":
+        return []
+    return [
+        KernelPicture(
+            layer=layer,
+            size=conv.kernel_size[0],
+            kernel=rounded(conv.weight[0, 0].tolist()),
+            mean_abs=rounded(conv.weight.abs().mean(dim=(0, 1)).tolist()),
+        )
+        for layer, conv in models.residual_convs(result.network, run.spec.model).items()
+    ]
+
+
+def code() -> dict[str, Any]:
+    """Which commit this is, and whether tracked files were changed since; "unknown" outside a checkout."""
+    try:
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": "unknown", "dirty": None}
+
+
+def git(*arguments: str) -> str:
+    """Output of a git command about the folder of this file. May raise `OSError` or `SubprocessError`."""
+    where = Path(__file__).parent
+    done = subprocess.run(["git", *arguments], cwd=where, check=True, capture_output=True, text=True, timeout=20)
+    return done.stdout.strip()
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def save_weights(path: Path, network: nn.Module) -> None:
+    """The state dict, on the CPU and contiguous, written atomically. May raise `OSError`."""
+    buffer = io.BytesIO()
+    torch.save({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, buffer)
+    temporary = path.with_name(path.name + ".tmp")
+    write_synced(temporary, buffer.getvalue())
+    os.replace(temporary, path)

@@ -1,0 +1,101 @@
+"""What goes into size learning and what is heard of it: its batches by epoch, and a follower of its steps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+import effconv
+from reproduce.errors import Interrupted
+from reproduce.records import StageClock
+from reproduce.run.batches import Batches
+from reproduce.run.datasets import Split
+from reproduce.run.outcome import Watcher
+from reproduce.run.resume import Notes
+from reproduce.run.streams import generator
+from reproduce.specs import SizeLearning
+
+
+@dataclass(kw_only=True)
+class Epochs:
+    """The batches of stage 1: called once for each epoch. Notes when a batch is asked for: a step's time begins."""
+
+    split: Split
+    seed: int
+    learning: SizeLearning
+    normalisation: str
+    epoch: int = 0
+    asked: float = 0.0
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.epoch += 1
+        return self.timed(
+            Batches(
+                split=self.split,
+                seed=self.seed,
+                stream=("size_learning",),
+                epoch=self.epoch,
+                batch_size=self.learning.batch_size,
+                augmentation=self.learning.augmentation,
+                normalisation=self.normalisation,
+            )
+        )
+
+    def timed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+        opened = iter(batches)
+        while True:
+            self.asked = time.perf_counter()
+            batch = next(opened, None)
+            if batch is None:
+                return
+            yield batch
+
+
+@dataclass(kw_only=True)
+class Follower:
+    """Hears of every step: keeps the time, tells the watcher, stops when asked.
+
+    The time of an epoch is the mean over the steps that were timed, times all its steps: an interruption may lose the
+    times of a few, or time a few twice.
+    """
+
+    epochs: Epochs
+    steps: int  # an epoch
+    notes: Notes
+    every: float
+    progress: Watcher
+    stop: Callable[[], bool]
+    timed: list[list[float]] = field(default_factory=list)  # by epoch: steps, seconds
+    saved_at: float = field(default_factory=time.monotonic)
+
+    def __post_init__(self) -> None:
+        self.timed = self.notes.load().get("timed", [])
+
+    def __call__(self, step: effconv.Step) -> None:
+        while len(self.timed) < step.epoch:
+            self.timed.append([0, 0.0])
+        entry = self.timed[step.epoch - 1]
+        entry[0] += 1
+        entry[1] += time.perf_counter() - self.epochs.asked
+        self.progress.update(
+            "sizes", step.epoch, step.epochs, step.step, self.steps, step.loss, None, step.budget_error
+        )
+        stopping = self.stop()
+        if stopping or step.step == self.steps or time.monotonic() - self.saved_at >= self.every:
+            self.notes.save({"timed": self.timed})
+            self.saved_at = time.monotonic()
+        if stopping:
+            raise Interrupted  # size learning saves its own state at this step before it passes this on
+
+    def clock(self) -> StageClock:
+        return StageClock(epoch_seconds=[seconds / max(1, steps) * self.steps for steps, seconds in self.timed])
+
+
+def shuffled(split: Split, seed: int) -> Split:
+    """The same images under a permutation of all labels: a control that keeps the classes' counts."""
+    order = torch.randperm(len(split.labels), generator=generator(seed, "shuffled_labels"))
+    return Split(images=split.images, labels=split.labels[order.to(split.labels.device)])
