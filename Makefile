@@ -44,13 +44,13 @@ bench: install ## the benchmarks, one after the other
 	  $(BIN)/python -m benchmarks.$$script || exit 1; echo; done
 
 render: install ## write RESULTS/rendered anew from the records
-	$(BIN)/python tools/render.py --results $(RESULTS)
+	$(BIN)/python -m tools.render --results $(RESULTS)
 
 stale: install ## fail if RESULTS/rendered differs from what the records say
-	$(BIN)/python tools/render.py --results $(RESULTS) --check
+	$(BIN)/python -m tools.render --results $(RESULTS) --check
 
 lock: install ## write requirements.txt from this environment, with hashes
-	$(BIN)/python tools/lock.py
+	$(BIN)/python -m tools.lock
 
 clean: ## remove what make and the tests made, except the environment
 	rm -rf build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,8 +1,8 @@
 """An epoch of training here against the loop that a user would write, on the CPU with two threads.
 
 The user's loop: a `DataLoader` with two workers over PIL images with torchvision's random crop, flip, `ToTensor` and
-`Normalize`. Same network (ResNet-20), batch 64, images (random, of CIFAR-10's shape) and number of steps. The workers are
-started before the clock. "tuned" adds what a user may know: channels last and a fused Adam. Seconds of wall time.
+`Normalize`. Same network (ResNet-20), batch 64, images (random, of CIFAR-10's shape) and number of steps. The workers
+are started before the clock. "tuned" adds what a user may know: channels last and a fused Adam. Seconds of wall time.
 
     python -m benchmarks.epoch
 """
@@ -145,8 +145,8 @@ def main() -> None:
         ratio = found.ratio(OURS, name)
         judged = "" if name == OURS else verdict(ratio, at_most=TARGET)
         rows.append([name, found.median(name), ratio, spread(found.ratios(OURS, name)), judged])
-    title = f"An epoch of {options.images} images, ResNet-20, batch {BATCH}, two threads (seconds; ratio: ours / theirs)"
-    table(title, ["loop", "s", "ratio", "range", "target"], rows)
+    title = f"An epoch of {options.images} images, ResNet-20, batch {BATCH}, two threads"
+    table(f"{title} (seconds; ratio: ours / theirs)", ["loop", "s", "ratio", "range", "target"], rows)
 
 
 if __name__ == "__main__":

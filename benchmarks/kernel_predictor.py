@@ -1,7 +1,7 @@
 """The kernel predictor's batched recurrence against plain forms: one GRU a layer, unrolled step by step.
 
-ResNet-20's 18 residual convolutions, hidden size 64, forward and backward, one thread, all sizes 3, 5 or 7. The target is
-against a loop over `torch.nn.GRUCell`; `torch.nn.GRU`, whose loop is in C++, stands beside it. CPU seconds.
+ResNet-20's 18 residual convolutions, hidden size 64, forward and backward, one thread, all sizes 3, 5 or 7. The target
+is against a loop over `torch.nn.GRUCell`; `torch.nn.GRU`, whose loop is in C++, stands beside it. CPU seconds.
 
     python -m benchmarks.kernel_predictor
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +34,9 @@ class Plain:
     def __init__(self, ours: GRUPredictor) -> None:
         self.ours = ours
         hidden = ours.w_hh.shape[2]
-        self.cells, self.sequences, self.heads = nn.ModuleList(), nn.ModuleList(), nn.ModuleList()
+        self.cells: list[nn.GRUCell] = []
+        self.sequences: list[nn.GRU] = []
+        self.heads: list[nn.Linear] = []
         for index, head in enumerate(ours.heads):
             cell, sequence = nn.GRUCell(ours.z.shape[1], hidden), nn.GRU(ours.z.shape[1], hidden)
             weights = (ours.w_ih[index], ours.w_hh[index], ours.b_ih[index], ours.b_hh[index])
@@ -41,7 +44,9 @@ class Plain:
                 copy_into(list(module.parameters()), weights)
             linear = nn.Linear(hidden, len(head))
             copy_into([linear.weight, linear.bias], (head[:, :-1], head[:, -1]))
-            self.cells.append(cell), self.sequences.append(sequence), self.heads.append(linear)
+            self.cells.append(cell)
+            self.sequences.append(sequence)
+            self.heads.append(linear)
 
     def inputs(self, size: int) -> Tensor:
         return self.ours.z[grid_positions(size, MAX_SIZE)]
@@ -70,6 +75,10 @@ class Plain:
         return found
 
 
+def weights_of(modules: Sequence[nn.Module]) -> list[Tensor]:
+    return [parameter for module in modules for parameter in module.parameters()]
+
+
 def copy_into(parameters: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     with torch.no_grad():
         for parameter, value in zip(parameters, values, strict=True):
@@ -90,27 +99,22 @@ def forward_backward(run: Callable[[], list[Tensor]], inputs: Sequence[Tensor]) 
 def recurrence_alone(ours: GRUPredictor, plain: Plain, sizes: Sequence[int]) -> dict[str, Measure]:
     by_name: dict[str, tuple[States, list[Tensor]]] = {
         OURS: (ours.states, [ours.w_ih, ours.w_hh, ours.b_ih, ours.b_hh]),
-        CELLS: (plain.states_by_cell, list(plain.cells.parameters())),
-        SEQUENCES: (plain.states_by_sequence, list(plain.sequences.parameters())),
+        CELLS: (plain.states_by_cell, weights_of(plain.cells)),
+        SEQUENCES: (plain.states_by_sequence, weights_of(plain.sequences)),
     }
     check_same([states(sizes) for states, _ in by_name.values()])
-    return {
-        name: forward_backward(lambda states=states: states(sizes), weights)
-        for name, (states, weights) in by_name.items()
-    }
+    return {name: forward_backward(partial(states, sizes), weights) for name, (states, weights) in by_name.items()}
 
 
 def with_heads(ours: GRUPredictor, plain: Plain, sizes: Sequence[int]) -> dict[str, Measure]:
     """Eqs. 5 to 7, as a size-learning step runs them: gradients to all weights and to the masks."""
     masks = [size_mask(torch.tensor(size - 0.3), size).requires_grad_() for size in sizes]
-    heads = list(plain.heads.parameters())
+    by_cell = partial(plain.kernels, plain.states_by_cell, sizes, masks)
+    by_sequence = partial(plain.kernels, plain.states_by_sequence, sizes, masks)
     by_name: dict[str, tuple[Callable[[], list[Tensor]], list[Tensor]]] = {
-        OURS: (lambda: ours.modulated(sizes, masks), list(ours.parameters())),
-        CELLS: (lambda: plain.kernels(plain.states_by_cell, sizes, masks), [*plain.cells.parameters(), *heads]),
-        SEQUENCES: (
-            lambda: plain.kernels(plain.states_by_sequence, sizes, masks),
-            [*plain.sequences.parameters(), *heads],
-        ),
+        OURS: (partial(ours.modulated, sizes, masks), list(ours.parameters())),
+        CELLS: (by_cell, weights_of([*plain.cells, *plain.heads])),
+        SEQUENCES: (by_sequence, weights_of([*plain.sequences, *plain.heads])),
     }
     check_same([run() for run, _ in by_name.values()])
     return {name: forward_backward(run, [*weights, *masks]) for name, (run, weights) in by_name.items()}

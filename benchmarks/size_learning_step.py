@@ -1,7 +1,7 @@
 """A step of size learning against a plain training step of the same CNN at the same kernel sizes.
 
-ResNet-20 at a budget of 0.66M, CIFAR-10's shapes, batch 16, one thread. The plain side is AdamW too, fused, and each side
-has the memory format that suits it. CPU seconds.
+ResNet-20 at a budget of 0.66M, CIFAR-10's shapes, batch 16, one thread. The plain side has a fused AdamW too, and the
+memory format that suits it. CPU seconds.
 
     python -m benchmarks.size_learning_step
 """
@@ -82,8 +82,9 @@ def main() -> None:
         judged = verdict(ratio, at_most=TARGET) if name == OURS else ""
         rows.append([name, 1000 * found.median(name), ratio, spread(found.ratios(name, fastest)), judged])
     print(f"sizes: {' '.join(map(str, sizes))}\n")
+    title = f"A step, ResNet-20 at {BUDGET / 1e6:.2f}M, batch {options.batch}, one thread"
     table(
-        f"A step, ResNet-20 at {BUDGET / 1e6:.2f}M, batch {options.batch}, one thread (ms of CPU; ratio to the faster plain)",
+        f"{title} (ms of CPU; ratio to the faster plain)",
         ["step", "ms", "ratio", "range", "target"],
         rows,
     )

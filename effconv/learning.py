@@ -139,7 +139,8 @@ class _Run:
         self.history = History()
         self.epoch = self.batch = 0  # done
         self.file: Path | None = None
-        self.identity = asdict(settings) | asdict(readings) | {"layers": names, "costs": self.learner.costs}
+        shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
+        self.identity = asdict(settings) | asdict(readings) | {"layers": names, "network": shapes}
 
     def keep(self, file: Path, every: float) -> None:
         self.file, self.every, self.saved_at = file, every, time.monotonic()

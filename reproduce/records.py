@@ -1,7 +1,7 @@
 """What came out of a run: one immutable, validated JSON document. Plain data; no torch, no I/O.
 
-`spec`, `seed`, `outcome`, `metrics`, `correct_bits`, `sizes`, `snapped` and `params` hold nothing that depends on time or
-machine. Every second stands in `clock`, hardware and software in `machine`.
+`spec`, `seed`, `outcome`, `metrics`, `correct_bits`, `sizes`, `snapped` and `params` hold nothing that depends on time
+or machine. Every second stands in `clock`, hardware and software in `machine`.
 """
 
 from __future__ import annotations
@@ -73,6 +73,7 @@ class Clock(Part):
     finished: str
     size_learning: StageClock | None = None
     training: StageClock
+    device: str | None = None  # "cpu" or "cuda"
     shared_device: bool  # other work ran beside it, so its seconds are no timing
     resumed: int = 0  # how often the run was interrupted and resumed
 

@@ -15,8 +15,8 @@ OWN = "effconv-reproduction"
 LEFT_OUT = {OWN, "pip"}
 CHUNK = 20  # packages a call of pip
 HEADER = """\
-# An exact reinstall on x86-64 Linux with Python 3.11: the versions that this suite was last tested with, and the checksums
-# of their wheels. pyproject.toml holds the ranges; this file is only for those who want the very same versions:
+# For an exact reinstall on x86-64 Linux with Python 3.11: the versions that this suite was last tested with, and the
+# checksums of their wheels. pyproject.toml holds the ranges; this file is for those who want the very same versions:
 #     python3.11 -m venv .venv
 #     .venv/bin/pip install --require-hashes -r requirements.txt
 #     .venv/bin/pip install --no-deps -e .
@@ -31,9 +31,10 @@ def installed() -> dict[str, str]:
 
 
 def checksums(pins: list[str]) -> dict[str, str]:
-    """pins: "name==version" -> by name, the SHA-256 of the wheel that pip would install here. Fails if there is none."""
-    pip = [sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:"]
-    told = subprocess.run([*pip, "--quiet", "--report=-", *pins], check=True, stdout=subprocess.PIPE, text=True)
+    """pins: "name==version" each -> by name, the SHA-256 of the wheel that pip would install. Fails if one has none."""
+    options = ["--dry-run", "--ignore-installed", "--no-deps", "--only-binary=:all:", "--quiet", "--report=-"]
+    command = [sys.executable, "-m", "pip", "install", *options, *pins]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     entries = json.loads(told.stdout)["install"]
     return {
         entry["metadata"]["name"].lower().replace("_", "-"): entry["download_info"]["archive_info"]["hashes"]["sha256"]

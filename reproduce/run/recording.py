@@ -53,6 +53,7 @@ def clock_of(run: Run, result: Result) -> Clock:
         finished=now(),
         size_learning=result.learned.clock if result.learned else None,
         training=result.trained.clock if result.trained else StageClock(epoch_seconds=[]),
+        device=run.device.type,
         shared_device=run.began["shared"],
         resumed=run.began["resumed"],
     )

@@ -1,0 +1,1 @@
+"""Small programs of the Makefile: render from records, lock versions."""
