@@ -71,7 +71,7 @@ def _curve(axes: Axes, points: Sequence[Point], places: Sequence[float]) -> None
     if accuracy:
         low, high = min(accuracy), max(accuracy)
         room = (high - low) or 1.0
-        axes.set_ylim(low - room, high + 0.12 * room)
+        axes.set_ylim(max(0.0, low - room), min(100.0, high + 0.12 * room))
 
 
 def _marks(

@@ -89,3 +89,33 @@ def random_batches(
         )
         for _ in range(batches)
     ]
+
+
+class UserCNN(nn.Module):
+    """A network as users write them: biases, strides, and convolutions of every kind whose size is not to be touched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.entry = nn.Conv2d(3, 8, 5, padding=2)
+        self.plain = nn.Conv2d(8, 8, 3, padding=1)
+        self.depthwise = nn.Conv2d(8, 8, 3, padding=1, groups=8)
+        self.pointwise = nn.Conv2d(8, 16, 1)
+        self.strided = nn.Conv2d(16, 16, 4, stride=2, padding=1, bias=False)
+        self.grouped = nn.Conv2d(16, 16, 3, padding=1, groups=4)
+        self.dilated = nn.Conv2d(16, 16, 3, padding=2, dilation=2)
+        self.circular = nn.Conv2d(16, 16, 3, padding=1, padding_mode="circular")
+        self.oblong = nn.Conv2d(16, 16, (1, 3), padding=(0, 1))
+        self.shared = nn.Conv2d(16, 16, 3, padding="same")
+        self.up = nn.ConvTranspose2d(16, 8, 2, stride=2)
+        self.unpadded = nn.Conv2d(8, 8, 5)
+        self.spare = nn.Conv2d(8, 8, 3)
+        self.head = nn.Linear(8, 10)
+
+    def forward(self, images: Tensor) -> Tensor:
+        x = torch.relu(self.plain(torch.relu(self.entry(images))))
+        x = torch.relu(self.strided(self.pointwise(self.depthwise(x))))
+        x = self.oblong(self.circular(self.dilated(self.grouped(x))))
+        x = self.shared(torch.relu(self.shared(x)))
+        x = self.unpadded(torch.relu(self.up(x)))
+        scores: Tensor = self.head(x.mean((2, 3)))
+        return scores

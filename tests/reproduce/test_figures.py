@@ -69,14 +69,15 @@ def test_figure_3_keeps_to_one_source_and_shows_depths_beyond_the_papers(tmp_pat
     spec = spec_of(ROW)
     deeper = spec.model_copy(update={"model": spec.model.model_copy(update={"args": {"depth": 62}})})
     other = spec_of("EffConv-32 0.66M", source=JPEG)
-    found = data_of("figure3", store_with(tmp_path, make_record(deeper, 0, 93.0), make_record(other, 0, 70.0)))
+    records = make_record(spec, 0, 92.0), make_record(deeper, 0, 93.0), make_record(other, 0, 70.0)
+    found = data_of("figure3", store_with(tmp_path, *records))
     assert [point["depth"] for point in found["a"]][-2:] == [56, 62]
     assert found["a"][2]["accuracy"] is None and found["a"][-1]["accuracy"]["mean"] == 93.0
 
 
 def test_digits_are_a_smoke_test_without_points_of_the_paper_or_seconds(tmp_path: Path) -> None:
-    store = store_with(tmp_path, make_record(spec_of(ROW, protocol="tiny", source="digits"), 0, 12.5))
-    found = data_of("figure3", store, "tiny")
+    specs = [spec_of(row, protocol="tiny", source="digits") for row in (ROW, "EffConv-32 0.66M")]
+    found = data_of("figure3", store_with(tmp_path, *(make_record(spec, 0, 12.5) for spec in specs)), "tiny")
     assert found["title"].startswith("Smoke test on digits")
     assert all(point["paper"] is None and point["seconds"] is None for point in found["a"] + found["b"])
 
@@ -85,6 +86,10 @@ def test_tiny_and_shared_runs_yield_no_seconds(tmp_path: Path) -> None:
     found = data_of("figure3", two_budgets(tmp_path, shared_device=True))
     assert all(point["seconds"] is None for point in found["a"] + found["b"])
     assert found["machine"] is None
+
+
+def test_one_point_is_no_curve(tmp_path: Path) -> None:
+    assert figure_data("figure3", PAPER, Shelf.of(store_with(tmp_path, make_record(spec_of(ROW), 0, 92.0)))) is None
 
 
 def test_no_record_no_figure(tmp_path: Path) -> None:
