@@ -24,9 +24,6 @@ $(INSTALLED): pyproject.toml
 
 demo: install ## Table 2's EffConv and ResNet rows on the bundled digits, as a smoke test
 	$(BIN)/reproduce table2 --protocol tiny --rows '$(DEMO_ROWS)' --seeds $(SEEDS) --jobs 2
-	@echo
-	@echo 'Figure 2 from the same records:'
-	@ls build/tiny/rendered/figure2.tiny.png
 
 test: install ## every test that is not marked slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2

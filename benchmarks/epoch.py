@@ -25,7 +25,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
 from baselines.resnet import cifar_resnet
-from benchmarks.side_by_side import Measure, side_by_side, spread, table, verdict
+from benchmarks.side_by_side import Measure, side_by_side, spread, table, verdict, warn_if_busy
 from reproduce.recipes import training
 from reproduce.records import DataOrigin
 from reproduce.run.datasets import Dataset, Split
@@ -130,6 +130,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="A B C C B A this often [5]")
     parser.add_argument("--images", type=int, default=3200, help="in an epoch [3200]")
     options = parser.parse_args()
+    warn_if_busy()
     torch.set_num_threads(2)
     torch.manual_seed(0)
     pixels = torch.randint(256, (options.images, 3, 32, 32), dtype=torch.uint8)

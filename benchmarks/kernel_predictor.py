@@ -96,9 +96,13 @@ def forward_backward(run: Callable[[], list[Tensor]], inputs: Sequence[Tensor]) 
     return timed(lambda: torch.autograd.grad(run(), inputs, weights), clock=time.process_time)
 
 
+def our_states(ours: GRUPredictor, sizes: Sequence[int]) -> list[Tensor]:
+    return [h[: size * size] for h, size in zip(ours.states(sizes).unbind(), sizes, strict=True)]
+
+
 def recurrence_alone(ours: GRUPredictor, plain: Plain, sizes: Sequence[int]) -> dict[str, Measure]:
     by_name: dict[str, tuple[States, list[Tensor]]] = {
-        OURS: (ours.states, [ours.w_ih, ours.w_hh, ours.b_ih, ours.b_hh]),
+        OURS: (partial(our_states, ours), [ours.w_ih, ours.w_hh, ours.b_ih, ours.b_hh]),
         CELLS: (plain.states_by_cell, weights_of(plain.cells)),
         SEQUENCES: (plain.states_by_sequence, weights_of(plain.sequences)),
     }
@@ -111,13 +115,17 @@ def with_heads(ours: GRUPredictor, plain: Plain, sizes: Sequence[int]) -> dict[s
     masks = [size_mask(torch.tensor(size - 0.3), size).requires_grad_() for size in sizes]
     by_cell = partial(plain.kernels, plain.states_by_cell, sizes, masks)
     by_sequence = partial(plain.kernels, plain.states_by_sequence, sizes, masks)
+    padded = torch.zeros(len(sizes), MAX_SIZE, MAX_SIZE)
+    for index, (mask, size) in enumerate(zip(masks, sizes, strict=True)):
+        padded[index, :size, :size] = mask.detach()
+    padded.requires_grad_()
     by_name: dict[str, tuple[Callable[[], list[Tensor]], list[Tensor]]] = {
-        OURS: (partial(ours.modulated, sizes, masks), list(ours.parameters())),
-        CELLS: (by_cell, weights_of([*plain.cells, *plain.heads])),
-        SEQUENCES: (by_sequence, weights_of([*plain.sequences, *plain.heads])),
+        OURS: (partial(ours.modulated, sizes, padded), [*ours.parameters(), padded]),
+        CELLS: (by_cell, [*weights_of([*plain.cells, *plain.heads]), *masks]),
+        SEQUENCES: (by_sequence, [*weights_of([*plain.sequences, *plain.heads]), *masks]),
     }
     check_same([run() for run, _ in by_name.values()])
-    return {name: forward_backward(run, [*weights, *masks]) for name, (run, weights) in by_name.items()}
+    return {name: forward_backward(run, inputs) for name, (run, inputs) in by_name.items()}
 
 
 def check_same(results: Sequence[list[Tensor]]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -70,6 +71,13 @@ def verdict(value: float, *, at_least: float | None = None, at_most: float | Non
 def spread(values: list[float]) -> str:
     """The least and the greatest, for the column beside a median."""
     return f"{min(values):.2f}..{max(values):.2f}"
+
+
+def warn_if_busy() -> None:
+    """Wall time means little beside other work: two threads that wait for each other lose a factor of ten."""
+    load = os.getloadavg()[0]
+    if load > 0.5:
+        print(f"note: the load average is {load:.1f}; for a ratio that means something, run on an idle machine\n")
 
 
 def table(title: str, headers: list[str], rows: list[list[object]]) -> None:

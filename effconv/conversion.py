@@ -1,4 +1,4 @@
-"""Which convolutions of a CNN have a learnable size, how they run with given kernels, and the plain CNN for given sizes."""
+"""Which convolutions of a CNN have a learnable size, how they run with given kernels, the plain CNN of given sizes."""
 
 from __future__ import annotations
 
@@ -116,9 +116,12 @@ class PredictedConv2d(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         left, right, top, bottom = self._widths[self.kernel.shape[2] - 1]
+        kernel = self.kernel
+        if not images.is_contiguous() and images.is_contiguous(memory_format=torch.channels_last):
+            kernel = kernel.contiguous(memory_format=torch.channels_last)  # else conv2d does it, in each direction anew
         if left == right and top == bottom and left >= 0 and top >= 0:
-            return F.conv2d(images, self.kernel, self.bias, self.stride, (top, left))
-        return F.conv2d(F.pad(images, (left, right, top, bottom)), self.kernel, self.bias, self.stride)
+            return F.conv2d(images, kernel, self.bias, self.stride, (top, left))
+        return F.conv2d(F.pad(images, (left, right, top, bottom)), kernel, self.bias, self.stride)
 
 
 def replace(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
@@ -167,8 +170,9 @@ def resize(
     """The plain network for given kernel sizes, with new weights; `model` stays as it is.
 
     sizes: module name -> kernel size, in forward order. At each name stands one `nn.Conv2d` of that size, inside an
-    `nn.Sequential` with an `nn.ZeroPad2d` where an even size needs lopsided padding. Every layer's output has exactly the
-    resolution that the original gives. Weights: each module's `reset_parameters`, then `init`, if given, on every module.
+    `nn.Sequential` with an `nn.ZeroPad2d` where an even size needs lopsided padding. Every layer's output has exactly
+    the resolution that the original gives. Weights: each module's `reset_parameters`, then `init`, if given, on every
+    module.
     Raises `ValueError` for a name that is no convolution of learnable size, or a size below 1.
     """
     model = copy.deepcopy(model)

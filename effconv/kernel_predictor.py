@@ -1,8 +1,8 @@
 """The kernel predictor: Eq. 5 of the paper, w_hat_l = f_kp^l(z'_l; s_l; theta_kp^l).
 
-One GRU per learnable convolution is unrolled for s_l * s_l steps; step t gives the c_l x c_{l-1} weights at one position of
-the kernel. `KERNEL_PREDICTORS` holds the readings by name: each maps the layers to a module whose forward takes the integer
-sizes and gives the kernels.
+One GRU per learnable convolution is unrolled for s_l * s_l steps; step t gives the c_l x c_{l-1} weights at one
+position of the kernel. `KERNEL_PREDICTORS` holds the readings by name: each maps the layers to a module whose forward
+takes the integer sizes and gives the kernels.
 """
 
 from __future__ import annotations
@@ -34,6 +34,22 @@ def grid_positions(size: int, max_size: int) -> list[int]:
     return [row * max_size + column for row in range(first, first + size) for column in range(first, first + size)]
 
 
+def corner_positions(size: int, max_size: int) -> list[int]:
+    """Raster positions of a size x size kernel in the upper left corner of a max_size x max_size grid."""
+    return [row * max_size + column for row in range(size) for column in range(size)]
+
+
+def _table(positions: Callable[[int, int], list[int]], max_size: int) -> Tensor:
+    """(max_size, max_size^2): in row s - 1 the positions of a kernel of size s, then zeros."""
+    rows = [positions(size, max_size) for size in range(1, max_size + 1)]
+    return torch.tensor([row + [0] * (max_size**2 - len(row)) for row in rows])
+
+
+def _by_layer(table: Tensor, sizes: Sequence[int]) -> Tensor:
+    """(L, T): each layer's row of the table, as far as the largest size needs it."""
+    return table[torch.tensor(sizes, device=table.device) - 1, : max(sizes) ** 2]
+
+
 class KernelPredictor(nn.Module):
     """What the readings share: forward maps L integer sizes to L kernels (out_channels, in_channels, s, s).
 
@@ -62,9 +78,10 @@ class KernelPredictor(nn.Module):
     def forward(self, sizes: Sequence[int]) -> list[Tensor]:
         return [gain * kernel for gain, kernel in zip(self.gain.unbind(), self.predict(sizes), strict=True)]
 
-    def modulated(self, sizes: Sequence[int], masks: Sequence[Tensor]) -> list[Tensor]:
-        """Eq. 7: masks (s, s) by layer -> the kernels, masked."""
-        return [mask * kernel for mask, kernel in zip(masks, self(sizes), strict=True)]
+    def modulated(self, sizes: Sequence[int], masks: Tensor) -> list[Tensor]:
+        """Eq. 7: the kernels, masked. masks: (L, max_size, max_size), of which layer l's upper left s x s counts."""
+        kernels = zip(masks.unbind(), self(sizes), sizes, strict=True)
+        return [mask[:size, :size] * kernel for mask, kernel, size in kernels]
 
     def as_kernel(self, index: int, columns: Tensor, size: int) -> Tensor:
         """columns: (out_channels * in_channels, s*s), position by position -> (out_channels, in_channels, s, s)."""
@@ -79,10 +96,14 @@ class GRUPredictor(KernelPredictor):
     """
 
     z: Tensor
+    around_centre: Tensor
+    in_corner: Tensor
 
     def __init__(self, layers: Sequence[Layer], max_size: int, inputs: Tensor, hidden: int = 64) -> None:
         super().__init__(layers, max_size)
         self.register_buffer("z", inputs)
+        self.register_buffer("around_centre", _table(grid_positions, max_size), persistent=False)
+        self.register_buffer("in_corner", _table(corner_positions, max_size), persistent=False)
         cells = [nn.GRUCell(inputs.shape[1], hidden) for _ in self.layers]  # for their initialisation
         self.w_ih = nn.Parameter(torch.stack([cell.weight_ih.detach() for cell in cells]))  # (L, 3H, 64)
         self.w_hh = nn.Parameter(torch.stack([cell.weight_hh.detach() for cell in cells]))  # (L, 3H, H)
@@ -95,28 +116,24 @@ class GRUPredictor(KernelPredictor):
         )
         self.calibrate()
 
-    def states(self, sizes: Sequence[int]) -> list[Tensor]:
-        """GRU states h_1..h_{s*s} of each layer: L tensors (s*s, H)."""
-        lengths = [size * size for size in sizes]
-        positions = [grid_positions(size, self.max_size) for size in sizes]
-        padded = [row + [0] * (max(lengths) - len(row)) for row in positions]
-        inputs = self.z[torch.tensor(padded, device=self.z.device)]  # (L, T, 64)
+    def states(self, sizes: Sequence[int]) -> Tensor:
+        """GRU states h_1..h_{s*s} of each layer: (L, T, H), T = max(s*s); past a layer's last step they are zero."""
+        inputs = self.z[_by_layer(self.around_centre, sizes)]  # (L, T, 64)
         gates_x = torch.baddbmm(self.b_ih.unsqueeze(1), inputs, self.w_ih.transpose(1, 2))
-        states = recurrence(gates_x.transpose(0, 1), self.w_hh, self.b_hh, lengths)
-        return [h[:length] for h, length in zip(states.unbind(1), lengths, strict=True)]
+        return recurrence(gates_x.transpose(0, 1), self.w_hh, self.b_hh, [s * s for s in sizes]).transpose(0, 1)
 
-    def modulated(self, sizes: Sequence[int], masks: Sequence[Tensor]) -> list[Tensor]:
+    def modulated(self, sizes: Sequence[int], masks: Tensor) -> list[Tensor]:
         """Eq. 7 taken through the linear head, m (W h + b) = W (m h) + b m: the states are smaller than the kernels."""
-        kernels = []
-        for index, (h, size) in enumerate(zip(self.states(sizes), sizes, strict=True)):
-            m = (self.gain[index] * masks[index]).reshape(-1, 1)
-            columns = self.heads[index] @ torch.cat((m * h, m), dim=1).t()
-            kernels.append(self.as_kernel(index, columns, size))
-        return kernels
+        m = self.gain.unsqueeze(1) * masks.flatten(1).gather(1, _by_layer(self.in_corner, sizes))
+        rows = torch.cat((m.unsqueeze(2) * self.states(sizes), m.unsqueeze(2)), dim=2)  # (L, T, H + 1)
+        return [
+            self.as_kernel(index, head @ row[: size * size].t(), size)
+            for index, (head, row, size) in enumerate(zip(self.heads, rows.unbind(), sizes, strict=True))
+        ]
 
     def predict(self, sizes: Sequence[int]) -> list[Tensor]:
         return [
-            self.as_kernel(index, head[:, :-1] @ h.t() + head[:, -1:], size)
+            self.as_kernel(index, head[:, :-1] @ h[: size * size].t() + head[:, -1:], size)
             for index, (h, head, size) in enumerate(zip(self.states(sizes), self.heads, sizes, strict=True))
         ]
 

@@ -93,7 +93,7 @@ class SizeLearner:
             centre=self.readings.mask_centre,
             denominator=self.readings.mask_denominator,
         )
-        masks = [row[:size].unsqueeze(1) * row[:size] for row, size in zip(g.unbind(), sizes, strict=True)]  # Eq. 6
+        masks = g.unsqueeze(2) * g.unsqueeze(1)  # Eq. 6
         for conv, kernel in zip(self.predicted, self.kernel_predictor.modulated(sizes, masks), strict=True):
             conv.kernel = kernel  # Eqs. 5 and 7
         return v, v_mask, sizes

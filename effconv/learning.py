@@ -83,18 +83,18 @@ def learn_kernel_sizes(
     """Learns the kernel sizes of a CNN under a parameter budget: lines 1-9 of Algorithm 1.
 
     model: any network of `nn.Conv2d`; it, its mode, its gradients and the random state stay as they were.
-    batches: images (N, C, H, W) and labels (N,), as a list, a `DataLoader`, or a callable without arguments that is called
-        once for each epoch and returns that epoch's batches. All batches of all epochs are used (R-01).
+    batches: images (N, C, H, W) and labels (N,), as a list, a `DataLoader`, or a callable without arguments that is
+        called once for each epoch and returns that epoch's batches. All batches of all epochs are used (R-01).
     budget: p_d of Eq. 3, a number of weights of the learnable convolutions, without biases, for example 660_000.
     layers: shell patterns over module names, or a predicate (name, module); default: all but the first convolution.
     loss_fn: (model output, labels) -> scalar L_class. lam: lambda of Eq. 8.
     callback: called with a `Step` after each optimiser step; what it raises passes through, with the state saved.
-    checkpoint: a file to resume from, written after each epoch and every `checkpoint_every` seconds. The result equals that
-        of an uninterrupted call if the batches of an epoch do not depend on state of their own.
+    checkpoint: a file to resume from, written after each epoch and every `checkpoint_every` seconds. The result equals
+        that of an uninterrupted call if the batches of an epoch do not depend on state of their own.
     readings: which reading of the paper each part follows.
 
-    Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches or
-    layers that cannot be used, `DivergedError` when the loss is no longer finite.
+    Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches
+    or layers that cannot be used, `DivergedError` when the loss is no longer finite.
     """
     readings = readings or Readings()
     settings = Settings(

@@ -47,8 +47,8 @@ class KernelSizes:
 
     snapped: how far snapping to the budget moved each size, and how many layers differ from snapping the initial v.
     params: weights of the learnable convolutions at these sizes (Eq. 3). left_alone: the other convolutions, and why.
-    history: at most 200 points over the run: epoch, step, v, s, loss, budget_loss, budget_error, and by layer class_grad and
-    budget_grad, the gradients on v of L_class and of lambda L_param.
+    history: at most 200 points over the run: epoch, step, v, s, loss, budget_loss, budget_error, and by layer
+    class_grad and budget_grad, the gradients on v of L_class and of lambda L_param.
     """
 
     sizes: dict[str, int]

@@ -2,9 +2,9 @@
 
     s* = argmin over integer s of sum_l (s_l - v*_l)^2,  |p(s) / p_d - 1| <= tolerance
 
-is a knapsack, solved exactly by dynamic programming over the parameter count in units of the costs' greatest common divisor.
-Where that grid is too fine (many weights, odd channel counts) the costs are rounded to a coarser one; every candidate keeps
-its true count, by which it is judged.
+is a knapsack, solved exactly by dynamic programming over the parameter count in units of the costs' greatest common
+divisor. Where that grid is too fine (many weights, odd channel counts) the costs are rounded to a coarser one; every
+candidate keeps its true count, by which it is judged.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def snap_to_budget(
     if target + slack < least or target - slack > most:
         raise BudgetError(_out_of_reach(budget, tolerance, [least + fixed if target < least else most + fixed]))
     unit = _grid_unit(costs, max(target, least), tolerance)
-    distance, counts, chosen = _search(v, costs, max_size, unit, min(most, 2 * target + slack))
+    distance, counts, chosen = _search(v, costs, max_size, unit, min(most, 2 * max(target, least) + slack))
     reachable = torch.isfinite(distance)
     fits = reachable & ((counts - target).abs() <= slack)
     if not fits.any():

@@ -92,7 +92,7 @@ def random_batches(
 
 
 class UserCNN(nn.Module):
-    """A network as users write them: biases, strides, and convolutions of every kind whose size is not to be touched."""
+    """A network as users write them: biases, strides, and convolutions of all kinds whose size cannot be learned."""
 
     def __init__(self) -> None:
         super().__init__()

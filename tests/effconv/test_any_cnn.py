@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import resnet18
 
-from effconv import KernelSizes, SizeLearner, learn_kernel_sizes
+from effconv import KernelSizes, Readings, Settings, SizeLearner, learn_kernel_sizes
+from effconv.conversion import find_learnable
 from effconv.snapping import count
 from tests.effconv.helpers import TINY_BUDGET, TinyNet, UserCNN, convolutions, random_batches
 
@@ -56,25 +58,15 @@ def test_sizes_begin_at_the_networks_own() -> None:
         assert v == pytest.approx([3, 4, 3, 5], abs=1.0)
 
 
-def test_a_convolution_used_twice_has_one_size_and_both_uses_gradients() -> None:
+def test_a_convolution_used_twice_has_one_size_and_is_still_used_twice() -> None:
     torch.manual_seed(0)
-    model = UserCNN()
-    learnt: list[SizeLearner] = []
-    original = SizeLearner.set_kernels
-
-    def spy(learner: SizeLearner) -> tuple[Tensor, Tensor, list[int]]:
-        learnt.append(learner)
-        return original(learner)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(SizeLearner, "set_kernels", spy)
-        learn_kernel_sizes(model, random_batches(1, side=16, classes=10), budget=BUDGET, epochs=1)
-    calls: list[int] = []
-    shared = learnt[0].cnn.get_submodule("shared")
-    shared.register_forward_hook(lambda *_: calls.append(1))
-    original(learnt[0])
-    learnt[0].cnn(torch.zeros(2, 3, 16, 16))
-    assert len(calls) == 2
+    learner = SizeLearner(UserCNN(), list(LEARNABLE), Settings(budget=BUDGET), Readings())
+    shapes: list[torch.Size] = []
+    for conv in learner.predicted:
+        conv.register_forward_hook(lambda conv, images, output: shapes.append(conv.kernel.shape))
+    seen = learner.step(*random_batches(1, side=16, classes=10)[0], F.cross_entropy)
+    plain, strided, shared, unpadded = seen["s"]
+    assert [shape[2] for shape in shapes] == [plain, strided, shared, shared, unpadded]
 
 
 @pytest.mark.parametrize(
@@ -160,22 +152,23 @@ def test_the_random_state_stays_as_it_was() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
+def test_looking_for_learnable_layers_leaves_no_trace() -> None:
+    torch.manual_seed(0)
+    model = TinyNet().eval()
+    before = _contents(model)
+    assert find_learnable(model, random_batches(1)[0][0])[0] == ["first", "second"]
+    assert all(torch.equal(value, before[name]) for name, value in _contents(model).items())
+    assert not any(module.training or module._forward_pre_hooks for module in model.modules())
+
+
 def test_a_frozen_parameter_stays_frozen_while_sizes_are_learned() -> None:
     torch.manual_seed(0)
     model = TinyNet()
     model.head.weight.requires_grad_(False)
-    seen: list[Tensor] = []
-    with pytest.MonkeyPatch.context() as patch:
-        original = SizeLearner.step
-
-        def spy(learner: SizeLearner, *arguments: Any) -> dict[str, Any]:
-            result = original(learner, *arguments)
-            seen.append(learner.cnn.get_parameter("head.weight"))
-            return result
-
-        patch.setattr(SizeLearner, "step", spy)
-        learn_kernel_sizes(model, random_batches(), budget=TINY_BUDGET, epochs=1)
-    assert torch.equal(seen[-1], model.head.weight)
+    learner = SizeLearner(model, ["first", "second"], Settings(budget=TINY_BUDGET), Readings())
+    learner.step(*random_batches(1)[0], F.cross_entropy)
+    assert torch.equal(learner.cnn.get_parameter("head.weight"), model.head.weight)
+    assert not torch.equal(learner.cnn.get_parameter("head.bias"), model.head.bias)
 
 
 def test_torchvisions_resnet18() -> None:

@@ -246,6 +246,13 @@ def test_equal_calls_give_equal_bits_and_other_seeds_other_ones() -> None:
     assert results[0].history[0]["v"] != results[2].history[0]["v"]
 
 
+def test_the_start_depends_on_the_seed_and_not_on_the_data() -> None:
+    starts = [
+        _learn(batches=batches).history[0]["v"] for batches in (random_batches(), random_batches(1, 2), _loader())
+    ]
+    assert starts[0] == starts[1] == starts[2]
+
+
 REGISTRIES: dict[str, Any] = {
     "size_predictor": SIZE_PREDICTORS,
     "kernel_predictor": KERNEL_PREDICTORS,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from pathlib import Path
@@ -77,7 +78,7 @@ def test_history_is_thinned_evenly(length: int) -> None:
         history.add({"step": step})
     steps = [point["step"] for point in history.points]
     assert len(steps) <= 200 and (length > 200 or len(steps) == length)
-    assert len({b - a for a, b in zip(steps, steps[1:], strict=False)}) <= 1
+    assert len({b - a for a, b in itertools.pairwise(steps)}) <= 1
     assert steps[0] == 0 and (length < 200 or len(steps) >= 100)
 
 

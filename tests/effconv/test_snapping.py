@@ -139,6 +139,15 @@ def test_the_coarser_grid_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _distance(exact, v) <= _distance(coarse, v) <= 1.05 * _distance(exact, v)
 
 
+def test_on_a_coarser_grid_true_counts_decide(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, costs, budget = _odd_problem(20)
+    monkeypatch.setattr(snapping, "_MAX_CELLS", 1_000)
+    for seed in range(20):
+        rng = random.Random(seed)
+        v = [rng.uniform(4, 7) for _ in costs]  # far above the budget: the nearest sizes lie at the tolerance's edge
+        assert count(snap_to_budget(v, costs, budget, max_size=7), costs) <= 1.01 * budget
+
+
 def test_wide_networks_stay_within_the_tolerance() -> None:
     """ResNet-50-like counts with channels that share no divisor: the costs' grid has over ten million cells."""
     rng = random.Random(1)
@@ -177,6 +186,8 @@ def test_fixed_weights_count_towards_the_budget() -> None:
     assert snap_to_budget([3.2], [100], 1_600 + 5_000, max_size=7, fixed=5_000) == [4]
     with pytest.raises(BudgetError, match="5,100"):
         snap_to_budget([3.2], [100], 4_000, max_size=7, fixed=5_000)
+    # the fixed part alone is above the budget, but with the smallest kernels still within the tolerance
+    assert snap_to_budget([3.2, 3.2], [10, 20], 10_000, max_size=7, fixed=10_050) == [1, 1]
 
 
 def test_read_out_by_name() -> None:
