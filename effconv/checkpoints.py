@@ -16,6 +16,14 @@ def rng_state(device: torch.device) -> list[Tensor]:
     return [torch.get_rng_state()] + ([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])
 
 
+def seed_rng(seed: int, device: torch.device) -> None:
+    """Like `torch.manual_seed`, but of the CPU and of `device` only: other devices keep their state."""
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+
+
 def set_rng_state(states: Sequence[Tensor], device: torch.device) -> None:
     torch.set_rng_state(states[0].cpu())
     if device.type == "cuda" and len(states) > 1:

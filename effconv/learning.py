@@ -42,12 +42,13 @@ def _epoch_seed(seed: int, epoch: int) -> int:
     return (seed * 1_000_003 + epoch) % 2**63
 
 
-def _epochs(batches: Batches, seed: int) -> Iterator[Iterable[Batch]]:
+def _epochs(batches: Batches, seed: int, device: torch.device) -> Iterator[Iterable[Batch]]:
     """The batches of each epoch, not yet begun. A callable is called even for epochs that a resumed run passes over."""
     if hasattr(batches, "__next__"):
         raise ValueError("batches is an iterator, good for one pass; give a list, a DataLoader or a callable")
     for epoch in itertools.count():
-        torch.manual_seed(_epoch_seed(seed, epoch))  # so a shuffling DataLoader repeats its order after a resume
+        # so a shuffling DataLoader repeats its order after a resume
+        checkpoints.seed_rng(_epoch_seed(seed, epoch), device)
         yield batches() if callable(batches) else batches
 
 
@@ -129,12 +130,12 @@ class _Run:
         layers: Selection,
         device: torch.device,
     ) -> None:
-        self.opening = _epochs(batches, settings.seed)
+        self.opening = _epochs(batches, settings.seed, device)
         (images, _), self.first_epoch = _peek(next(self.opening), 0)
         self.device, self.settings = device, settings
         model = copy.deepcopy(model).to(device).train()
         names, self.left_alone = find_learnable(model, images[:2].to(device), layers)
-        torch.manual_seed(settings.seed)  # so the start depends on the seed alone, not on the data
+        checkpoints.seed_rng(settings.seed, device)  # so the start depends on the seed alone, not on the data
         self.learner = SizeLearner(model, names, settings, readings)
         self.history = History()
         self.epoch = self.batch = 0  # done

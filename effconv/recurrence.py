@@ -56,6 +56,7 @@ class _Recurrence(torch.autograd.Function):
         w, b = w_hh.transpose(1, 2), b_hh.unsqueeze(1)
         rz, n = torch.split(gates, [2 * hidden, hidden], 3)
         r, z = torch.split(rz, hidden, 3)
+        z.fill_(1)  # so that nothing flows back past a layer's length, where no step writes
         (x_rz, x_n), (h_rz, h_n) = (torch.split(g, [2 * hidden, hidden], 3) for g in (gates_x, gates_h))
         for start, end, a in _stretches(active):
             w_a, b_a = w[:a], b[:a]

@@ -84,3 +84,12 @@ def test_single_precision_agrees_to_single_precision() -> None:
     single = _batched([cell.float() for cell in cells], inputs.float(), lengths)
     for a, b in zip(double, single, strict=True):
         torch.testing.assert_close(b.double(), a, atol=1e-5, rtol=1e-5)
+
+
+def test_nothing_flows_back_past_a_layers_length() -> None:
+    torch.manual_seed(0)
+    gates_x = torch.randn(4, 2, 9, dtype=torch.float64, requires_grad=True)
+    w_hh, b_hh = torch.randn(2, 9, 3, dtype=torch.float64), torch.randn(2, 9, dtype=torch.float64)
+    recurrence(gates_x, w_hh, b_hh, [2, 4]).sum().backward()  # type: ignore[no-untyped-call]
+    assert gates_x.grad is not None
+    assert not gates_x.grad[2:, 0].any() and gates_x.grad[:2, 0].any() and gates_x.grad[:, 1].any()

@@ -139,13 +139,19 @@ def test_the_coarser_grid_costs_little(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _distance(exact, v) <= _distance(coarse, v) <= 1.05 * _distance(exact, v)
 
 
-def test_on_a_coarser_grid_true_counts_decide(monkeypatch: pytest.MonkeyPatch) -> None:
-    _, costs, budget = _odd_problem(20)
-    monkeypatch.setattr(snapping, "_MAX_CELLS", 1_000)
-    for seed in range(20):
+def test_on_a_coarser_grid_true_counts_decide() -> None:
+    for seed in range(300):
         rng = random.Random(seed)
-        v = [rng.uniform(4, 7) for _ in costs]  # far above the budget: the nearest sizes lie at the tolerance's edge
-        assert count(snap_to_budget(v, costs, budget, max_size=7), costs) <= 1.01 * budget
+        costs, v = [rng.randint(10_000, 60_000) for _ in range(3)], [rng.uniform(1, 7) for _ in range(3)]
+        budget = rng.randint(count([2] * 3, costs), count([6] * 3, costs))
+        best = _brute_force(v, costs, budget, 7, 0.01)
+        if best is None:
+            with pytest.raises(BudgetError):
+                snap_to_budget(v, costs, budget, max_size=7)
+            continue
+        sizes = snap_to_budget(v, costs, budget, max_size=7)
+        assert abs(count(sizes, costs) / budget - 1) <= 0.01, seed
+        assert _distance(sizes, v) == pytest.approx(best, abs=1e-9), seed
 
 
 def test_wide_networks_stay_within_the_tolerance() -> None:
