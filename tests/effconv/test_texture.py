@@ -5,6 +5,9 @@ evidence of a known scale. Departures from the paper that make the data's voice 
 two layers, 8 channels and 16 x 16 images; lambda 0, or 0.02 with soft sizes in Eq. 4, instead of 2 with rounded ones;
 every layer starts at exactly 4; in the two-layer network the CNN's own parameters learn at 1e-3. Nothing here says that
 the paper's own setting hears the data.
+
+The setting was found by trying some forty others, most of which gave less growth in the two-layer network: with the
+CNN at the paper's 1e-4, all else equal, it was 0.88 to 0.98 over five seeds and 500 to 2,000 steps.
 """
 
 from __future__ import annotations
