@@ -12,27 +12,17 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from reproduce.run.outcome import Watcher
+
 PLAIN_GAP = 5.0  # seconds between plain lines of a run at the ends of epochs
 HEARTBEAT = 60.0  # and within an epoch
 STAGES = ("sizes", "training")  # in this order
 
 
-class Reporter(Protocol):
-    """What runs say about themselves."""
+class Reporter(Watcher, Protocol):
+    """What runs say about themselves, the stages of each among it."""
 
     def run(self, name: str, work: dict[str, int] | None = None) -> None: ...
-
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-    ) -> None: ...
 
     def done(self, name: str, line: str) -> None: ...
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +15,7 @@ from reproduce.records import Clock, KernelPicture, RunRecord, StageClock
 from reproduce.run import machine, models
 from reproduce.run.context import Run
 from reproduce.run.outcome import rounded
-from reproduce.run.resume import write_synced
+from reproduce.run.resume import replace_synced
 from reproduce.run.stages import Result
 from reproduce.specs import PROTOCOL_VERSION
 
@@ -97,6 +96,4 @@ def save_weights(path: Path, network: nn.Module) -> None:
     """The state dict, on the CPU and contiguous, written atomically. May raise `OSError`."""
     buffer = io.BytesIO()
     torch.save({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, buffer)
-    temporary = path.with_name(path.name + ".tmp")
-    write_synced(temporary, buffer.getvalue())
-    os.replace(temporary, path)
+    replace_synced(path, buffer.getvalue())

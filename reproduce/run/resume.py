@@ -79,6 +79,13 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
 
 
+def replace_synced(path: Path, content: bytes) -> None:
+    """Write beside the file, wait until it is on the disk, move it there: readers see the old content or the new."""
+    temporary = path.with_name(path.name + ".tmp")
+    write_synced(temporary, content)
+    os.replace(temporary, path)
+
+
 class Notes:
     """A small JSON file beside the state: seconds so far, when the run began, what stage 1 found."""
 
@@ -94,9 +101,7 @@ class Notes:
         return found if isinstance(found, dict) else {}
 
     def save(self, values: dict[str, Any]) -> None:
-        temporary = self.path.with_name(self.path.name + ".tmp")
-        write_synced(temporary, json.dumps(values).encode())
-        os.replace(temporary, self.path)
+        replace_synced(self.path, json.dumps(values).encode())
 
 
 @contextmanager

@@ -19,16 +19,6 @@ from tests.reproduce.data_files import open_all
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 def test_cache_spares_the_second_decoding(root: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data_files.write_folders(root, "cifar10")
     first = open_all("cifar10", root, cache)

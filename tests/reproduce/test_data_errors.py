@@ -42,11 +42,6 @@ def problem(name: str, root: Path) -> str:
     return line
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 def halve(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 

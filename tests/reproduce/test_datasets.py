@@ -20,16 +20,6 @@ from tests.reproduce.data_files import open_all
 torch.set_num_threads(1)
 
 
-@pytest.fixture
-def cache(tmp_path: Path) -> Path:
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnist_from_idx_files(root: Path, cache: Path, packed: bool) -> None:
     train, test = data_files.write_mnist(root, 30, 20, packed=packed)

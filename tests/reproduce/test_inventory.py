@@ -16,11 +16,6 @@ torch.set_num_threads(1)
 RAW = Path("MNIST") / "raw"
 
 
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "images"
-
-
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1])
 
