@@ -2,7 +2,7 @@
 
 Depth 6n + 2: a 3x3 stem with 16 channels, three stages of n basic blocks with 16, 32 and 64 channels (the first block
 of stages 2 and 3 has stride 2), global average, one linear layer. ResNet-20 has 269,722 parameters, 267,264 of them in
-the residual convolutions.
+the residual convolutions. Other widths of the stages than the paper's may be given; the stem has the first one.
 """
 
 from __future__ import annotations
@@ -28,11 +28,14 @@ def conv(c_in: int, c_out: int, *, size: int, stride: int = 1) -> nn.Module:
 
 
 def shortcut(x: Tensor, c_out: int, stride: int) -> Tensor:
-    """Option A, without parameters: every second row and column from the first; new channels are zero, half a side."""
+    """Option A, without parameters: every second row and column from the first; new channels are zero, half a side.
+
+    Of an odd number of new channels the one more stands behind.
+    """
     if stride == 1:
         return x
-    side = (c_out - x.shape[1]) // 2  # = c_out / 4, since channels double
-    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, side, side))
+    new = c_out - x.shape[1]
+    return F.pad(x[:, :, ::stride, ::stride], (0, 0, 0, 0, new // 2, new - new // 2))
 
 
 class BasicBlock(nn.Module):
@@ -55,14 +58,17 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """(N, in_channels, H, W) -> (N, num_classes) logits. `sizes`: one kernel size for each residual convolution."""
 
-    def __init__(self, blocks: int, sizes: Iterator[int], *, in_channels: int, num_classes: int) -> None:
+    def __init__(
+        self, blocks: int, widths: Sequence[int], sizes: Iterator[int], *, in_channels: int, num_classes: int
+    ) -> None:
         super().__init__()
-        self.conv1 = conv(in_channels, WIDTHS[0], size=3)
-        self.bn1 = nn.BatchNorm2d(WIDTHS[0])
-        self.layer1 = stage(WIDTHS[0], WIDTHS[0], blocks, stride=1, sizes=sizes)
-        self.layer2 = stage(WIDTHS[0], WIDTHS[1], blocks, stride=2, sizes=sizes)
-        self.layer3 = stage(WIDTHS[1], WIDTHS[2], blocks, stride=2, sizes=sizes)
-        self.fc = nn.Linear(WIDTHS[2], num_classes)
+        w1, w2, w3 = widths
+        self.conv1 = conv(in_channels, w1, size=3)
+        self.bn1 = nn.BatchNorm2d(w1)
+        self.layer1 = stage(w1, w1, blocks, stride=1, sizes=sizes)
+        self.layer2 = stage(w1, w2, blocks, stride=2, sizes=sizes)
+        self.layer3 = stage(w2, w3, blocks, stride=2, sizes=sizes)
+        self.fc = nn.Linear(w3, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         x = F.relu(self.bn1(self.conv1(x)))
@@ -99,17 +105,33 @@ def checked_sizes(kernel_sizes: Sequence[int] | None, count: int) -> list[int]:
     return sizes
 
 
+def checked_widths(widths: Sequence[int] | None) -> list[int]:
+    """The three stages' channels, 16, 32, 64 by default. Raises `ValueError` unless three positive that never fall."""
+    chosen = list(WIDTHS if widths is None else widths)
+    whole = all(isinstance(width, int) and not isinstance(width, bool) and width > 0 for width in chosen)
+    if len(chosen) != 3 or not whole or chosen != sorted(chosen):
+        # Option A can add channels, not take them away.
+        raise ValueError(f"widths are three positive integers, none below the one before; got {chosen}")
+    return chosen
+
+
 def cifar_resnet(
-    depth: int, *, in_channels: int = 3, num_classes: int = 10, kernel_sizes: Sequence[int] | None = None
+    depth: int,
+    *,
+    in_channels: int = 3,
+    num_classes: int = 10,
+    kernel_sizes: Sequence[int] | None = None,
+    widths: Sequence[int] | None = None,
 ) -> CifarResNet:
     """CIFAR ResNet of depth 6n + 2. `kernel_sizes`: in forward order of the 6n residual convolutions.
 
-    Raises `ValueError` for another depth and for kernel sizes that do not fit.
+    `widths`: channels of the three stages, 16, 32 and 64 if None. Raises `ValueError` for another depth and for kernel
+    sizes or widths that do not fit.
     """
     blocks, rest = divmod(depth - 2, 6)
     if rest or blocks < 1:
         raise ValueError(f"the depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, ...); got {depth}")
     sizes = iter(checked_sizes(kernel_sizes, 6 * blocks))
-    net = CifarResNet(blocks, sizes, in_channels=in_channels, num_classes=num_classes)
+    net = CifarResNet(blocks, checked_widths(widths), sizes, in_channels=in_channels, num_classes=num_classes)
     net.apply(init_weights)
     return net

@@ -76,15 +76,19 @@ class SizeLearner:
         groups = [{"params": others, "lr": s.lr}, {"params": self.kernel_predictor.parameters(), "lr": s.kernel_lr}]
         return torch.optim.AdamW(groups, weight_decay=s.weight_decay, fused=True)
 
+    def soft_and_integer_sizes(self) -> tuple[Tensor, list[int]]:
+        """Step 2 of Algorithm 1: v (L,) and s."""
+        v = self.size_predictor()  # Eq. 1
+        if not torch.isfinite(v).all():
+            raise DivergedError("a soft size is not finite")
+        return v, [int(size) for size in round_half_up(v.detach()).tolist()]  # Eq. 2
+
     def set_kernels(self) -> tuple[Tensor, Tensor, list[int]]:
         """Steps 2-5 of Algorithm 1: gives the CNN its kernels.
 
         Returns v (L,) of the size predictor; v again, cut off from it, as the mask saw it; and s.
         """
-        v = self.size_predictor()  # Eq. 1
-        if not torch.isfinite(v).all():
-            raise DivergedError("a soft size is not finite")
-        sizes = [int(size) for size in round_half_up(v.detach()).tolist()]  # Eq. 2
+        v, sizes = self.soft_and_integer_sizes()
         v_mask = v.detach().requires_grad_()
         g = mask_profiles(
             v_mask,
@@ -111,6 +115,17 @@ class SizeLearner:
             raise DivergedError(f"the loss is {loss_value}")
         loss.backward()  # type: ignore[no-untyped-call]
         class_grad = torch.zeros_like(v) if v_mask.grad is None else v_mask.grad
+        seen = self._descend(v, sizes, class_grad)
+        return seen | {"loss": loss_value, "class_grad": class_grad, "accuracy": _accuracy(outputs, labels)}
+
+    def budget_step(self) -> dict[str, Any]:
+        """The same step on lambda L_param alone: no batch, no class loss, so that theta_sp is all that moves."""
+        self.optimizer.zero_grad(set_to_none=True)
+        v, sizes = self.soft_and_integer_sizes()
+        return self._descend(v, sizes, torch.zeros_like(v))
+
+    def _descend(self, v: Tensor, sizes: list[int], class_grad: Tensor) -> dict[str, Any]:
+        """Steps 7 and 8 of Algorithm 1, once what the class loss says of v is known."""
         v_budget = v.detach().requires_grad_()
         budget_loss = BUDGET_VALUES[self.readings.budget_value](
             v_budget, self.cost_tensor, self.settings.budget, self.fixed
@@ -121,16 +136,8 @@ class SizeLearner:
         with torch.no_grad():
             self.last = v.detach()
             self.ema.lerp_(self.last, 1 - _EMA_DECAY)
-        return {
-            "v": v,
-            "s": sizes,
-            "loss": loss_value,
-            "budget_loss": budget_loss,
-            "budget_error": count(sizes, self.costs, self.fixed) / self.settings.budget - 1,
-            "class_grad": class_grad,
-            "budget_grad": budget_grad,
-            "accuracy": _accuracy(outputs, labels),
-        }
+        error = count(sizes, self.costs, self.fixed) / self.settings.budget - 1
+        return {"v": v, "s": sizes, "budget_loss": budget_loss, "budget_error": error, "budget_grad": budget_grad}
 
     def result(self, model: nn.Module, history: History, left_alone: dict[str, str]) -> KernelSizes:
         """Step 9 of Algorithm 1."""

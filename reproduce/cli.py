@@ -219,3 +219,23 @@ def data(names: tuple[str, ...], data_root: Path, cache: Path | None, download: 
     entries = listings.data(names, data_root, cache=cache, download=download)
     click.echo(_json(entries) if as_json else listings.data_text(entries))
     click.get_current_context().exit(1 if any(listings.is_damaged(entry) for entry in entries) else 0)
+
+
+@main.command()
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Whose test images.")
+@click.option("--data-root", type=FOLDER, default=Path("data"), show_default=True, help="Folder of the images.")
+@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def evaluate(
+    checkpoint: Path, dataset: str, data_root: Path, cache: Path | None, device: str, as_json: bool
+) -> None:
+    """A FlexNet or CKCNN that the FlexConv authors published: what it reaches on the test images."""
+    from reproduce.run import published
+
+    say = functools.partial(click.echo, err=True)
+    found = published.evaluate_published(
+        checkpoint, dataset, data_root=data_root, cache=cache, device=device, say=say
+    )
+    click.echo(_json(found) if as_json else published.text(found))

@@ -2,96 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+from reproduce.formulas import FORMULAS
 from reproduce.specs import DATASETS, ModelSpec
 
 REACH = 7  # the largest learnable size, 2k + 1 with the paper's k = 3
 
 
 @dataclass(frozen=True, kw_only=True)
-class Conv:
-    """One convolution without bias: weights `size * size * c_in * c_out`, output `side * side`."""
-
-    c_in: int
-    c_out: int
-    side: int
-    size: int = 3
-    residual: bool = True  # its size is learnable, so it counts in Eq. 3
-
-    @property
-    def weights(self) -> int:
-        return self.size * self.size * self.c_in * self.c_out
-
-    @property
-    def macs(self) -> int:
-        return self.weights * self.side * self.side
-
-
-@dataclass(frozen=True, kw_only=True)
 class Complexity:
-    """Counts at the network's initial kernel sizes. `macs`: multiply-adds of one image, convolutions and head."""
+    """Counts at the network's initial kernel sizes.
 
-    total: int  # trainable parameters
-    eq3: int  # weights of the learnable convolutions
-    macs: int
-    eq3_macs: int  # the learnable convolutions' share
-    layers: int
+    Eq. 3 counts weights of spatial convolutions (larger than 1 x 1, not grouped) after the first: in a ResNet the
+    residual ones. Where a kernel is generated, the weights of the kernel count there, not those that generate it.
+    """
+
+    total: int  # trainable parameters with the data set's number of classes; a CapsNet's without its decoder
+    eq3: int
+    macs: int  # multiply-adds of one image: convolutions, done directly, and linear layers
+    eq3_macs: int  # the share of those that Eq. 3 counts
+    work: int  # `macs`, with what FFT saves at large kernels
+    layers: int  # convolutions and linear layers; of the shortcuts only Wide ResNet's, which its name counts
+    passes: int  # layers that one image passes through, a DCN's several times
 
     @property
     def eq3_range(self) -> tuple[int, int]:
-        """The counts of Eq. 3 with every size 1 and with every size 7."""
+        """The counts of Eq. 3 with every size 1 and with every size 7, of a network whose sizes are 3."""
         return self.eq3 // 9, self.eq3 // 9 * REACH * REACH
 
 
 def complexity(model: ModelSpec, dataset: str) -> Complexity:
     """Raises `KeyError` for a family without a formula."""
     facts = DATASETS[dataset]
-    layers = FORMULAS[model.family]
-    convs, norm_channels, features = layers(facts.in_channels, facts.image_size, **model.args)
-    head = features * facts.num_classes
-    residual = [conv for conv in convs if conv.residual]
+    arguments: dict[str, Any] = model.args
+    layers, norm_channels = FORMULAS[model.family](facts.in_channels, facts.image_size, facts.num_classes, **arguments)
+    learnable = [layer for layer in layers[1:] if layer.is_spatial]
     return Complexity(
-        total=sum(conv.weights for conv in convs) + 2 * norm_channels + head + facts.num_classes,
-        eq3=sum(conv.weights for conv in residual),
-        macs=sum(conv.macs for conv in convs) + head,
-        eq3_macs=sum(conv.macs for conv in residual),
-        layers=len(convs) + 1,
+        total=sum(layer.parameters for layer in layers) + 2 * norm_channels,
+        eq3=sum(layer.weights for layer in learnable),
+        macs=sum(layer.macs for layer in layers),
+        eq3_macs=sum(layer.macs for layer in learnable),
+        work=sum(layer.work for layer in layers),
+        layers=sum(layer.counted for layer in layers),
+        passes=sum(layer.uses for layer in layers),
     )
-
-
-def _cifar_resnet(c_in: int, side: int, depth: int) -> tuple[list[Conv], int, int]:
-    """Convolutions, channels of all batch norms, features of the head. Option A has no parameters."""
-    stem = Conv(c_in=c_in, c_out=16, side=side, residual=False)
-    body = list(_residual((depth - 2) // 6, (16, 16, 32, 64), side))
-    return [stem, *body], sum(conv.c_out for conv in [stem, *body]), 64
-
-
-def _wide_resnet(c_in: int, side: int, depth: int, widen_factor: int) -> tuple[list[Conv], int, int]:
-    """As above. The norms stand before the convolutions, and where channels change there is a 1 x 1 shortcut."""
-    widths = (16, 16 * widen_factor, 32 * widen_factor, 64 * widen_factor)
-    stem = Conv(c_in=c_in, c_out=16, side=side, residual=False)
-    body = list(_residual((depth - 4) // 6, widths, side))
-    shortcuts = [
-        Conv(c_in=conv.c_in, c_out=conv.c_out, side=conv.side, size=1, residual=False)
-        for conv in body
-        if conv.c_in != conv.c_out
-    ]
-    return [stem, *body, *shortcuts], sum(conv.c_in for conv in body) + widths[-1], widths[-1]
-
-
-def _residual(blocks: int, widths: tuple[int, ...], side: int) -> Iterator[Conv]:
-    """3 x 3 convolutions of three stages of two-convolution blocks; stages 2 and 3 halve the side, rounding up."""
-    for stage in (1, 2, 3):
-        side = side if stage == 1 else (side + 1) // 2
-        for block in range(blocks):
-            w_in = widths[stage - 1] if block == 0 else widths[stage]
-            yield Conv(c_in=w_in, c_out=widths[stage], side=side)
-            yield Conv(c_in=widths[stage], c_out=widths[stage], side=side)
-
-
-FORMULAS: dict[str, Callable[..., tuple[list[Conv], int, int]]] = {
-    "cifar_resnet": _cifar_resnet,
-    "wide_resnet": _wide_resnet,
-}

@@ -6,23 +6,22 @@ Each experiment's command is its function's name: `reproduce table2 --seeds 0..2
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
 from reproduce import paper, recipes
-from reproduce.naming import CONTROL, millions
+from reproduce.naming import millions
+from reproduce.networks import control_names, network
 from reproduce.paper import PaperRow
-from reproduce.specs import ModelSpec, Protocol, RunSpec
+from reproduce.specs import Protocol, RunSpec
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure2", "figure3")
 FIGURE3_DEPTHS = tuple(range(20, 57, 6))
 FIGURE3_BUDGETS = tuple(range(100_000, 500_001, 100_000))
 FIGURE3A_BUDGET = 660_000
 FIGURE3B_DEPTH = 20
-
-CONTROL_RESNET20 = f"{CONTROL} ResNet-20"
+CONTROL_BUDGETS = {"table1": 660_000, "table2": 660_000, "table3": 660_000, "table4": 500_000}  # of EffConv-20
 
 
 @dataclass(frozen=True)
@@ -33,14 +32,6 @@ class Row:
     experiment: str
     spec: RunSpec | None  # None: this model is not built yet
     paper: PaperRow | None  # None: a control, or a depth or budget that the paper does not show
-
-
-@dataclass(frozen=True, kw_only=True)
-class Network:
-    """What a row's name says: a network, and the budget of its sizes if these are learned."""
-
-    model: ModelSpec
-    budget: int | None = None
 
 
 def rows(
@@ -115,31 +106,8 @@ def effconv_name(depth: int, budget: int) -> str:
     return f"EffConv-{depth} {millions(budget)}"
 
 
-def network(name: str) -> Network | None:
-    """The network that a row's name means, or None while it is not built."""
-    match = re.fullmatch(r"EffConv-(\d+) (\d+\.\d+)M", name)
-    if match is not None:
-        return Network(model=_resnet(int(match[1])), budget=round(float(match[2]) * 1e6))
-    match = re.fullmatch(r"Wide-EffConv-(\d+)-(\d+) (\d+\.\d+)M", name)
-    if match is not None:
-        return Network(model=_wide_resnet(int(match[1]), int(match[2])), budget=round(float(match[3]) * 1e6))
-    match = re.fullmatch(r"(?:CIFAR|control: )ResNet-(\d+)", name)
-    if match is not None and int(match[1]) % 6 == 2:  # CIFARResNet-18 is torchvision's, another network
-        return Network(model=_resnet(int(match[1])))
-    match = re.fullmatch(r"WRN-(\d+)-(\d+)", name)
-    return None if match is None else Network(model=_wide_resnet(int(match[1]), int(match[2])))
-
-
-def _resnet(depth: int) -> ModelSpec:
-    return ModelSpec(family="cifar_resnet", args={"depth": depth})
-
-
-def _wide_resnet(depth: int, widen_factor: int) -> ModelSpec:
-    return ModelSpec(family="wide_resnet", args={"depth": depth, "widen_factor": widen_factor})
-
-
 def _printed(table: str) -> list[str]:
-    return [row.name for row in paper.rows(table)] + [CONTROL_RESNET20]
+    return [row.name for row in paper.rows(table)] + control_names(CONTROL_BUDGETS[table])
 
 
 def _row(experiment: str, name: str, *, protocol: Protocol, source: str | None, threads: int) -> Row:
@@ -155,8 +123,8 @@ def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, th
     found = network(name)
     if found is None:
         return None
-    recipe = recipes.training(found.model.family, dataset, protocol)
-    learning = None if found.budget is None else recipes.size_learning(found.budget, dataset, protocol, recipe)
+    recipe = recipes.training(found, dataset, protocol)
+    learning = None if found.budget is None else recipes.size_learning(found, dataset, protocol, recipe)
     return RunSpec(
         model=found.model,
         size_learning=learning,

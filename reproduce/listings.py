@@ -2,68 +2,132 @@
 
 from __future__ import annotations
 
+import re
+import textwrap
 from collections.abc import Iterable
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reproduce import experiments
+from reproduce import experiments, paper
 from reproduce.complexity import complexity
 from reproduce.errors import UsageError
 from reproduce.experiments import Row
+from reproduce.layers import DCN_EVALUATIONS
+from reproduce.networks import OTHERS
 from reproduce.records import RunRecord
-from reproduce.specs import PROTOCOL_VERSION, Protocol
+from reproduce.specs import PROTOCOL_VERSION, ModelSpec, Protocol
 from reproduce.store import Store
 
 TABLES = ("table1", "table2", "table3", "table4")
+WIDTH = 80
+LEGEND = (
+    "Counts are at the initial kernel sizes. total: trainable parameters, with the data set's own classes; "
+    "Efficient-CapsNet's without its decoder. Eq. 3: weights of the ungrouped convolutions larger than 1 x 1 after the "
+    "first, in a ResNet the residual ones; of a generated kernel its own weights. MACs: multiply-adds of one image, "
+    f"convolutions done directly; DCN's at {DCN_EVALUATIONS} evaluations of each ODE block. An EffConv row's size in "
+    "the paper is its budget, which Eq. 3 meets with the sizes learned."
+)
 Entry = dict[str, Any]
 
 
 def models() -> list[Entry]:
-    """One entry for each row of Tables 1-4 and for each network that Figure 3 alone shows (its `table` is null).
+    """One entry for each row of Tables 1-4; then, with `table` null, for what Figure 3 alone shows and what no row has.
 
     Counts are at the initial kernel sizes and null while the model is not built; `budget` is what Eq. 3 is to come to.
     """
     protocol = Protocol(base="paper")
-    entries = [_model(row, table) for table in TABLES for row in experiments.rows(table, protocol) if row.paper]
-    shown = {entry["name"] for entry in entries if entry["table"] == "table2"}
-    figure = (row for row in experiments.rows("figure3", protocol) if row.name not in shown)
-    return entries + [_model(row, None) for row in figure]
+    tables = [(row, table) for table in TABLES for row in experiments.rows(table, protocol) if row.paper]
+    shown = {row.name for row, table in tables if table == "table2"}
+    figure = [row for row in experiments.rows("figure3", protocol) if row.name not in shown]
+    entries = [_row_entry(row, table) for row, table in tables] + [_row_entry(row, None) for row in figure]
+    return entries + [_entry(name, model, dataset) for name, (dataset, model) in OTHERS.items()]
 
 
-def _model(row: Row, table: str | None) -> Entry:
-    counts = None if row.spec is None else complexity(row.spec.model, row.spec.data.name)
+def _row_entry(row: Row, table: str | None) -> Entry:
+    """An entry with what the paper prints. Of learned sizes that is the budget, no total to compare."""
+    entry = _entry(row.name, None if row.spec is None else row.spec.model, experiments.dataset_of(row.experiment))
     learning = None if row.spec is None else row.spec.size_learning
+    entry |= {"table": table, "budget": None if learning is None else learning.budget}
+    if row.paper is not None:
+        entry |= {"paper_size": row.paper.size, "note": row.paper.note or None}
+        if entry["built"] and learning is None:
+            entry["differs"] = differs(entry["total_params"], row.paper.size)
+    return entry
+
+
+def _entry(name: str, model: ModelSpec | None, dataset: str) -> Entry:
+    counts = None if model is None else complexity(model, dataset)
     return {
-        "name": row.name,
-        "table": table,
+        "name": name,
+        "table": None,
+        "dataset": dataset,
         "total_params": None if counts is None else counts.total,
         "eq3_params": None if counts is None else counts.eq3,
         "macs": None if counts is None else counts.macs,
         "layers": None if counts is None else counts.layers,
-        "paper_size": None if row.paper is None else row.paper.size,
-        "budget": None if learning is None else learning.budget,
-        "built": row.spec is not None,
+        "paper_size": None,
+        "differs": None,
+        "note": None,
+        "budget": None,
+        "built": counts is not None,
     }
 
 
+def differs(total: int, size: str) -> str | None:
+    """`0.45M, the paper prints 0.44M`; None if `total` comes to `size` at its number of digits, or `size` is "N/A"."""
+    match = re.fullmatch(r"\d+(?:\.(\d+))?M", size)
+    if match is None:
+        return None
+    ours = f"{total / 1e6:.{len(match[1] or '')}f}M"
+    return None if ours == size else f"{ours}, the paper prints {size}"
+
+
 def models_text(entries: Iterable[Entry]) -> str:
-    """A plain table of `models()`."""
-    heads = ("table", "model", "paper's size", "parameters", "Eq. 3", "MACs", "layers")
-    keys = ("total_params", "eq3_params", "macs", "layers")
-    lines = [heads]
-    for entry in entries:
-        counts = tuple(f"{entry[key]:,}" for key in keys) if entry["built"] else ("not built yet", "", "", "")
-        lines.append((entry["table"] or "figure3", entry["name"], entry["paper_size"] or "", *counts))
-    widths = [max(len(line[column]) for line in lines) for column in range(len(heads))]
-    return "\n".join(_aligned(line, widths) for line in lines) + "\nCounts are at the initial kernel sizes."
+    """`models()` as a plain table of 80 columns, then the differences from the paper, and how to read all this."""
+    listed = list(entries)
+    lines = [("", "paper", "total ", "Eq. 3", "MACs", "layers"), *map(_line, listed)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    head, *rows = (_aligned(line, widths) for line in lines)
+    parts = [head]
+    for heading, group in groupby(zip(listed, rows, strict=True), key=lambda pair: _heading(pair[0])):
+        parts += [heading, *(row for _, row in group)]
+    return "\n".join([*parts, "", *_differences(listed), *textwrap.wrap(LEGEND, WIDTH)])
+
+
+def _line(entry: Entry) -> tuple[str, ...]:
+    name, size = f"  {entry['name']}", entry["paper_size"] or ""
+    if not entry["built"]:
+        return name, size, "not built ", "", "", ""
+    total = f"{entry['total_params']:,}{'*' if entry['differs'] else ' '}"
+    return name, size, total, f"{entry['eq3_params']:,}", _short(entry["macs"]), str(entry["layers"])
 
 
 def _aligned(line: tuple[str, ...], widths: list[int]) -> str:
-    cells = zip(line, widths, strict=True)
-    return "  ".join(
-        cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in enumerate(cells)
-    ).rstrip()
+    name, *others = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+    return "  ".join([line[0].ljust(len(name)), *others]).rstrip()
+
+
+def _heading(entry: Entry) -> str:
+    if entry["table"]:
+        return paper.tables()[entry["table"]].title
+    return "In Figure 3 alone: CIFAR-10" if entry["budget"] else "In no row of the paper"
+
+
+def _short(count: int) -> str:
+    """40,813,184 -> "40.8M"."""
+    return f"{count / 1e9:.1f}G" if count >= 1e9 else f"{count / 1e6:.1f}M"
+
+
+def _differences(entries: Iterable[Entry]) -> list[str]:
+    """A line for each flagged row, with the paper's row's note."""
+    lines = []
+    for entry in entries:
+        if entry["differs"]:
+            text = f"* {_heading(entry).split(':')[0]}, {entry['name']}: {entry['differs']}. {entry['note'] or ''}"
+            lines += textwrap.wrap(text, WIDTH, subsequent_indent="  ")
+    return [*lines, ""] if lines else []
 
 
 def status(results: Path) -> Entry:

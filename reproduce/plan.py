@@ -101,14 +101,14 @@ def seconds(spec: RunSpec, device: str) -> float:
     tests = spec.data.test_images or facts.test_images
     learning = spec.size_learning
     growth = 1.0 if learning is None else learning.budget / counts.eq3
-    macs = counts.macs + (growth - 1.0) * counts.eq3_macs
+    macs = counts.work + (growth - 1.0) * counts.eq3_macs
     epochs = spec.training.epochs + (0.0 if learning is None else SIZE_LEARNING_COST * learning.epochs)
     evaluations = spec.training.epochs / spec.training.evaluate_every
     work = macs * (3 * images * epochs + tests * evaluations)  # a backward pass costs twice a forward pass
     if device == "cpu":
         return work / (CPU_RATE * spec.threads)
     steps = images / spec.training.batch_size * epochs
-    return max(work / GPU_RATE, steps * counts.layers * GPU_LAYER_SECONDS)
+    return max(work / GPU_RATE, steps * counts.passes * GPU_LAYER_SECONDS)
 
 
 def total_seconds(runs: Iterable[Run], device: str, jobs: int) -> float:

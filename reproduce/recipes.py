@@ -1,47 +1,23 @@
-"""How long and how each network is trained: settings by data set, the SGD reading, and the protocols' fractions."""
+"""How long and how each row is trained: EffConv's settings, the baselines' own, and the protocols' fractions."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
-from reproduce.specs import DataSpec, Protocol, Recipe, SizeLearning
-
-Augmentation = Literal["none", "flip_crop", "flip_crop_reflect"]
-Normalisation = Literal["mnist", "imagenet", "cifar10", "stl10"]
+from reproduce.authors import FLEXCONV, Augmentation, Normalisation, authors_recipe, flexconv
+from reproduce.networks import Network
+from reproduce.specs import DATASETS, DataSpec, Protocol, Recipe, SizeLearning
 
 QUICK = 10  # quick is one tenth of the epochs of both stages
 TINY_EPOCHS, TINY_SIZE_EPOCHS, TINY_BATCH = 2, 1, 16
+SIZE_EPOCHS = {"mnist": 10, "cifar10": 10, "stl10": 10, "imagenet32": 5}  # the paper's stage 1
+TINY_IMAGES = {"mnist": 64, "cifar10": 64, "stl10": 16, "imagenet32": 64}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """FlexConv's settings for one data set, as far as they differ between data sets."""
-
-    epochs: int
-    batch_size: int
-    augmentation: Augmentation
-    normalisation: Normalisation
-    size_epochs: int = 10  # the paper's stage 1
-    tiny_images: int = 64
-
-
-SETTINGS = {
-    "mnist": Setting(epochs=350, batch_size=64, augmentation="none", normalisation="mnist"),
-    "cifar10": Setting(epochs=350, batch_size=64, augmentation="flip_crop", normalisation="imagenet"),
-    "stl10": Setting(epochs=100, batch_size=256, augmentation="none", normalisation="stl10", tiny_images=16),
-    "imagenet32": Setting(
-        epochs=350, batch_size=2048, augmentation="flip_crop", normalisation="imagenet", size_epochs=5
-    ),
-}
-
-
-def training(family: str, dataset: str, protocol: Protocol) -> Recipe:
+def training(found: Network, dataset: str, protocol: Protocol) -> Recipe:
     """Stage 2, or the only stage of a baseline, shortened as the protocol says.
 
-    Warm-up and milestones scale with the epochs, so the shape of the schedule stays.
+    Warm-up, milestones and decay scale with the epochs, so the shape of the schedule stays.
     """
-    full = _sgd(family, dataset) if protocol.recipe == "sgd" else _flexconv(dataset)
+    full = full_training(found, dataset, protocol)
     epochs = protocol.epochs or _shortened(full.epochs, protocol.base, TINY_EPOCHS)
     scale = epochs / full.epochs
     tiny = protocol.base == "tiny"
@@ -51,26 +27,51 @@ def training(family: str, dataset: str, protocol: Protocol) -> Recipe:
             "batch_size": min(full.batch_size, TINY_BATCH) if tiny else full.batch_size,
             "warmup_epochs": round(full.warmup_epochs * scale, 9),
             "milestones": tuple(round(milestone * scale, 9) for milestone in full.milestones),
+            "gamma": round(full.gamma ** (1 / scale), 9) if full.schedule == "exponential" else full.gamma,
+            "drop_last": full.drop_last and not _small(dataset, protocol, full.batch_size),
             "evaluate_every": 5 if protocol.base == "quick" else 1,
         }
     )
 
 
-def size_learning(budget: int, dataset: str, protocol: Protocol, stage2: Recipe) -> SizeLearning:
+def full_training(found: Network, dataset: str, protocol: Protocol) -> Recipe:
+    """The full schedule. `protocol.recipe` chooses only for the networks that share EffConv's settings."""
+    own = None if found.budget is not None else authors_recipe(found.model, dataset)
+    if own is not None:
+        return own
+    # R-15: 'the original model's settings, following FlexConv' read as FlexConv's own. FlexConv's "weight decay" on
+    # ImageNet-32 acts on its own layers alone, so there is none here.
+    return _sgd(found.model.family, dataset) if protocol.recipe == "sgd" else flexconv(dataset)
+
+
+def _small(dataset: str, protocol: Protocol, batch_size: int) -> bool:
+    """Whether dropping the last batch would leave little or nothing: so few images that no step may be lost."""
+    images = protocol.train_images or DATASETS[dataset].train_images
+    return protocol.base == "tiny" or images < 10 * batch_size
+
+
+def size_learning(found: Network, dataset: str, protocol: Protocol, stage2: Recipe) -> SizeLearning:
     """Stage 1 with the paper's settings; batch size, augmentation and normalisation are those of stage 2.
 
-    The rates stay constant.
+    The rates stay constant. A control differs in where the sizes or the labels come from and in nothing else.
     """
-    full = SETTINGS[dataset].size_epochs
-    epochs = protocol.size_epochs or _shortened(full, protocol.base, TINY_SIZE_EPOCHS)
+    assert found.budget is not None
+    epochs = protocol.size_epochs or _shortened(SIZE_EPOCHS[dataset], protocol.base, TINY_SIZE_EPOCHS)
     # R-16: the paper gives no batch size or augmentation for this stage.
-    return SizeLearning(budget=budget, epochs=epochs, batch_size=stage2.batch_size, augmentation=stage2.augmentation)
+    return SizeLearning(
+        budget=found.budget,
+        epochs=epochs,
+        batch_size=stage2.batch_size,
+        augmentation=stage2.augmentation,
+        source={"random": "random", "init-only": "init_only"}.get(found.control or "", "data"),  # type: ignore[arg-type]
+        labels="shuffled" if found.control == "shuffled" else "true",
+    )
 
 
 def data(dataset: str, protocol: Protocol, source: str | None) -> DataSpec:
     """Which images. `source` None: the bundled digits under `tiny`, the canonical files otherwise."""
     tiny = protocol.base == "tiny"
-    few = SETTINGS[dataset].tiny_images if tiny else None
+    few = TINY_IMAGES[dataset] if tiny else None
     return DataSpec(
         name=dataset,  # type: ignore[arg-type]
         source=source or ("digits" if tiny else "canonical"),
@@ -85,25 +86,6 @@ def _shortened(epochs: int, base: str, tiny: int) -> int:
     return {"paper": epochs, "quick": max(1, epochs // QUICK), "tiny": tiny}[base]
 
 
-def _flexconv(dataset: str) -> Recipe:
-    """FlexConv's settings (its experiments/readme.md): Adam, no decay, five epochs of warm-up, cosine."""
-    setting = SETTINGS[dataset]
-    # R-15: 'the original model's settings, following FlexConv' read as FlexConv's own. FlexConv's "weight decay" on
-    # ImageNet-32 acts on its own layers alone, so it is 0 here. R-18: the last partial batch is kept.
-    return Recipe(
-        epochs=setting.epochs,
-        batch_size=setting.batch_size,
-        optimizer="adam",
-        lr=0.01,
-        schedule="flexconv_cosine",
-        warmup_epochs=5.0,
-        augmentation=setting.augmentation,
-        normalisation=setting.normalisation,
-        drop_last=False,
-        evaluate_every=1,
-    )
-
-
 def _sgd(family: str, dataset: str) -> Recipe:
     """R-15, the other reading: SGD with steps, as the networks' own authors train them on CIFAR-10.
 
@@ -112,7 +94,7 @@ def _sgd(family: str, dataset: str) -> Recipe:
     wide = family == "wide_resnet"
     augmentation: Augmentation = "flip_crop_reflect" if wide else "flip_crop"
     by_family: Normalisation = "cifar10" if wide else "imagenet"
-    own = SETTINGS[dataset].normalisation
+    own = FLEXCONV[dataset].normalisation
     return Recipe(
         epochs=200,
         batch_size=128,

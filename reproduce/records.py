@@ -119,6 +119,7 @@ class RunRecord(Part):
     correct_bits: str | None  # base64 of numpy.packbits over the test images in file order, last epoch
     sizes: dict[str, int] | None
     snapped: Snapped | None = None
+    kernel_sizes: dict[str, list[int]] | None = None  # a baseline's own learned [height, width] by layer, at the end
     params: Params
     history: dict[str, list[dict[str, Any]]] = {}  # "size_learning", "training": at most 100 points each
     kernels: list[KernelPicture] = []

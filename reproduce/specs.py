@@ -69,6 +69,18 @@ class ModelSpec(Frozen):
     args: dict[str, Scalar | list[int]] = {}
 
 
+Augmentation = Literal["none", "flip_crop", "flip_crop_reflect", "capsnet", "vgg5"]
+Normalisation = Literal["mnist", "imagenet", "cifar10", "cifar10_exact", "stl10", "unit", "capsnet"]
+
+
+class ParameterGroup(Frozen):
+    """Parameters that are trained unlike the rest; the first group whose glob matches a name has the parameter."""
+
+    names: str
+    lr_factor: float = 1.0  # times the recipe's learning rate, under the same schedule
+    weight_decay: float | None = None  # None: the recipe's
+
+
 class Recipe(Frozen):
     """How a network is trained from scratch (stage 2, or the only stage of a baseline). Epochs may be fractions."""
 
@@ -76,15 +88,20 @@ class Recipe(Frozen):
     batch_size: int
     optimizer: Literal["adam", "adamw", "sgd"]
     lr: float
+    lr_floor: float = 0.0  # of the exponential schedule
+    adam_eps: float = 1e-8
     momentum: float = 0.0
     nesterov: bool = False
     weight_decay: float = 0.0
-    schedule: Literal["flexconv_cosine", "steps", "constant"]
+    schedule: Literal["flexconv_cosine", "steps", "constant", "exponential", "redrawn"]
     warmup_epochs: float = 0.0
     milestones: tuple[float, ...] = ()
-    gamma: float = 1.0
-    augmentation: Literal["none", "flip_crop", "flip_crop_reflect"]
-    normalisation: Literal["mnist", "imagenet", "cifar10", "stl10"]
+    gamma: float = 1.0  # at each milestone; of the exponential schedule, each epoch
+    groups: tuple[ParameterGroup, ...] = ()
+    loss: Literal["cross_entropy", "capsnet"] = "cross_entropy"
+    kernel_penalty: float = 0.0  # times the norms of the sampled kernels and their biases, added to the loss
+    augmentation: Augmentation
+    normalisation: Normalisation
     drop_last: bool = False
     evaluate_every: int  # test-set evaluation after every so many epochs, and always after the last
 
@@ -95,7 +112,8 @@ class SizeLearning(Frozen):
     budget: int  # p_d of Eq. 4: weights of the learnable convolutions
     epochs: int
     batch_size: int
-    augmentation: Literal["none", "flip_crop", "flip_crop_reflect"]
+    augmentation: Augmentation
+    source: Literal["data", "random", "init_only"] = "data"  # the last two are controls that see no image
     max_size: int = 7
     lam: float = 2.0
     lr: float = 1e-4

@@ -12,6 +12,20 @@ from reproduce.report.cells import Cell, best, last, layer_sizes, seconds
 from reproduce.report.table import Table
 from reproduce.report.words import NOTHING
 
+# Deviations that bear on a family alone.
+OF_FAMILY = {
+    "wide_resnet": {"R-20"},
+    "flexnet": {"R-24", "R-25"},
+    "flex_resnet": {"R-24", "R-25", "R-26"},
+    "ckcnn7": {"R-27"},
+    "njet_all_cnn": {"R-28", "R-35"},
+    "njet_resnet": {"R-29", "R-35"},
+    "dcn": {"R-30"},
+    "nin": {"R-31"},
+    "efficient_capsnet": {"R-32"},
+    "vgg5": {"R-36"},
+    "resnet18": {"R-37"},
+}
 MEASURES = (("top5", "top-5"), ("precision", "macro precision"), ("recall", "macro recall"), ("f1", "macro F1"))
 
 
@@ -164,7 +178,13 @@ def _tags(table: Table) -> set[str]:
     if any(spec.size_learning is not None for spec in specs):
         # R-14 is left out: the original kernels of every table are 3 x 3.
         tags |= {f"R-{number:02d}" for number in (*range(1, 14), 16)}
-    tags |= {"R-20"} if any(spec.model.family == "wide_resnet" for spec in specs) else set()
+    for spec in specs:
+        tags |= OF_FAMILY.get(spec.model.family, set())
+        tags |= {"R-33"} if "widths" in spec.model.args else set()
+        if spec.size_learning is not None and spec.size_learning.source != "data":
+            tags.add("R-34")
+        if spec.model.family == "wide_resnet" and spec.size_learning is None and spec.data.name == "imagenet32":
+            tags.add("R-38")
     tags |= {"R-19"} if table.protocol.name not in ("paper", "paper-sgd") else set()
     tags |= {"R-21"} if table.experiment == "table4" else set()
     return tags | ({"R-23"} if table.timed else set())

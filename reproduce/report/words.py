@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from reproduce import recipes
+from reproduce.networks import Network
 from reproduce.paper import PaperRow, Printed
 from reproduce.records import DataOrigin
 from reproduce.report.statistics import Summary
-from reproduce.specs import DATASETS, Protocol, Recipe, SizeLearning
+from reproduce.specs import DATASETS, ModelSpec, Protocol, Recipe, SizeLearning
 
 NOTHING = "-"
 SMOKE_TEST = "A smoke test, no measurement: it runs on scikit-learn's bundled digits and shows that all parts work."
@@ -106,9 +107,10 @@ def schedule(dataset: str, protocol: Protocol) -> str:
     if protocol.base == "paper" and protocol.name in ("paper", "paper-sgd"):
         return "the paper's full schedule" + reading
     whole = Protocol(base="paper", recipe=protocol.recipe)
-    full, ours = (recipes.training("cifar_resnet", dataset, one) for one in (whole, protocol))
+    effconv = Network(model=ModelSpec(family="cifar_resnet", args={"depth": 20}), budget=1)
+    full, ours = (recipes.training(effconv, dataset, one) for one in (whole, protocol))
     learn_full, learn_ours = (
-        recipes.size_learning(1, dataset, one, stage2).epochs for one, stage2 in ((whole, full), (protocol, ours))
+        recipes.size_learning(effconv, dataset, one, stage2).epochs for one, stage2 in ((whole, full), (protocol, ours))
     )
     parts = [f"{ours.epochs} of {full.epochs} epochs of training", f"{learn_ours} of {learn_full} of size learning"]
     facts, data = DATASETS[dataset], recipes.data(dataset, protocol, None)
@@ -126,8 +128,8 @@ def recipe(one: Recipe) -> str:
     evaluation = "every epoch" if one.evaluate_every == 1 else f"every {one.evaluate_every} epochs and the last"
     return (
         f"{one.epochs} epochs, batch {one.batch_size}, {optimiser}, learning rate {one.lr:g}{momentum}, "
-        f"weight decay {one.weight_decay:g}, {_course(one)}, {_augmentation(one.augmentation)}, "
-        f"normalised with the constants of {_constants(one.normalisation)}; evaluated after {evaluation}"
+        f"weight decay {one.weight_decay:g}{_groups(one)}, {_course(one)}, {_loss(one)}"
+        f"{_augmentation(one.augmentation)}, {_constants(one.normalisation)}; evaluated after {evaluation}"
     )
 
 
@@ -150,7 +152,26 @@ def _course(one: Recipe) -> str:
         return f"cosine after {one.warmup_epochs:.3g} epochs of warm-up"
     if one.schedule == "steps":
         return f"times {one.gamma:g} after " + ", ".join(f"{epoch:.3g}" for epoch in one.milestones) + " epochs"
+    if one.schedule == "exponential":
+        return f"times {one.gamma:.4g} each epoch, not below {one.lr_floor:g}"
+    if one.schedule == "redrawn":
+        return "rate drawn anew after each epoch that does not raise the best training accuracy"
     return "constant rate"
+
+
+def _groups(one: Recipe) -> str:
+    """What is trained unlike the rest: `, *.bias: rate x 2, decay 0`."""
+    decays = (("" if group.weight_decay is None else f", decay {group.weight_decay:g}") for group in one.groups)
+    found = (
+        f"{group.names}: rate x {group.lr_factor:g}{decay}" for group, decay in zip(one.groups, decays, strict=True)
+    )
+    return f" ({'; '.join(found)})" if one.groups else ""
+
+
+def _loss(one: Recipe) -> str:
+    if one.loss == "capsnet":
+        return "margin and reconstruction loss, "
+    return f"{one.kernel_penalty:g} times the norms of kernels and biases in the loss, " if one.kernel_penalty else ""
 
 
 def _augmentation(kind: str) -> str:
@@ -158,8 +179,12 @@ def _augmentation(kind: str) -> str:
         "none": "no augmentation",
         "flip_crop": "random flips and crops",
         "flip_crop_reflect": "random flips and crops with reflected borders",
+        "capsnet": "random rotation, shift, squeeze and erasing",
+        "vgg5": "random perspective and rotation",
     }[kind]
 
 
 def _constants(kind: str) -> str:
-    return "ImageNet" if kind == "imagenet" else DATASETS[kind].title
+    other = {"unit": "pixels in 0..1", "capsnet": "pixels divided by 256"}
+    title = {"imagenet": "ImageNet", "cifar10_exact": "CIFAR-10 (N-JetNet's)"}
+    return other.get(kind) or f"normalised with the constants of {title.get(kind) or DATASETS[kind].title}"

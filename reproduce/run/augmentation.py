@@ -8,15 +8,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from reproduce.run import distortions
+
 # Mean and standard deviation by channel, for pixels in 0..1.
 STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "mnist": ((0.1307,), (0.3081,)),
     "imagenet": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
     "cifar10": ((125.3 / 255, 123.0 / 255, 113.9 / 255), (63.0 / 255, 62.1 / 255, 66.7 / 255)),
+    "cifar10_exact": ((0.4914, 0.4822, 0.4465), (0.2023, 0.1994, 0.2010)),
     "stl10": ((0.4467, 0.4398, 0.4066), (0.2603, 0.2566, 0.2713)),
+    "unit": ((0.0,), (1.0,)),
+    "capsnet": ((0.0,), (256 / 255,)),  # pixels divided by 256
 }
+ANY_CHANNELS = ("unit", "capsnet")
 
-KINDS = ("none", "flip_crop", "flip_crop_reflect")
+KINDS = ("none", "flip_crop", "flip_crop_reflect", "capsnet", "vgg5")
+DISTORTIONS = {"capsnet": distortions.capsnet, "vgg5": distortions.vgg5}
 
 
 def crop_padding(size: int) -> int:
@@ -29,10 +36,12 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
 
     `none` returns the images themselves and draws nothing. `flip_crop` pads raw pixels with 0 (black, before
     normalisation, as torchvision's RandomCrop does), `flip_crop_reflect` by reflection. `generator` must live on the
-    images' device. Raises `ValueError` for another kind.
+    images' device. `capsnet` and `vgg5` are of `reproduce.run.distortions`. Raises `ValueError` for another kind.
     """
     if kind == "none":
         return images
+    if kind in DISTORTIONS:
+        return DISTORTIONS[kind](images, generator)
     if kind not in KINDS:
         raise ValueError(f"no augmentation is named {kind!r}; use one of {', '.join(KINDS)}")
     n, padding, device = len(images), crop_padding(images.shape[-1]), images.device
@@ -74,6 +83,6 @@ def statistics(kind: str, device: torch.device) -> tuple[Tensor, Tensor]:
 def normalise(images: Tensor, kind: str) -> Tensor:
     """images: (N, C, H, W) uint8 -> float32, (pixel / 255 - mean) / std by channel. Raises `ValueError`."""
     mean, std = statistics(kind, images.device)
-    if images.shape[1] != mean.shape[1]:
+    if images.shape[1] != mean.shape[1] and kind not in ANY_CHANNELS:
         raise ValueError(f"normalisation {kind!r} is for {mean.shape[1]} channels; the images have {images.shape[1]}")
     return images.float().div_(255).sub_(mean).div_(std)

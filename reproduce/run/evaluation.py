@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,12 +40,22 @@ def logits_of(model: nn.Module, images: Tensor, normalisation: str) -> Tensor:
     return torch.cat(parts).cpu()
 
 
-def evaluate(model: nn.Module, test: Split, *, normalisation: str, epoch: int) -> Evaluated | None:
-    """All measures on the test set; None if a logit is not finite, for then there is nothing to measure."""
+def evaluate(
+    model: nn.Module,
+    test: Split,
+    *,
+    normalisation: str,
+    epoch: int,
+    loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+) -> Evaluated | None:
+    """All measures on the test set; None if a logit is not finite, for then there is nothing to measure.
+
+    `loss`: the mean loss of (logits (N, K) float64, labels (N,)).
+    """
     logits = logits_of(model, test.images, normalisation)
     labels = test.labels.cpu()
-    loss = F.cross_entropy(logits.double(), labels).item()
-    if not (math.isfinite(loss) and bool(torch.isfinite(logits).all())):
+    mean_loss = loss(logits.double(), labels).item()
+    if not (math.isfinite(mean_loss) and bool(torch.isfinite(logits).all())):
         return None
     predicted = logits.argmax(1)
     precision, recall, f1 = macro_measures(labels.numpy(), predicted.numpy())
@@ -55,7 +66,7 @@ def evaluate(model: nn.Module, test: Split, *, normalisation: str, epoch: int) -
         precision=precision,
         recall=recall,
         f1=f1,
-        loss=loss,
+        loss=mean_loss,
     )
     return Evaluated(measures=measures, correct=(predicted == labels).numpy())
 

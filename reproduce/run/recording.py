@@ -38,6 +38,7 @@ def record_of(run: Run, result: Result) -> RunRecord:
         params=result.params,
         history={stage: history for stage, history in stages.items() if history is not None},
         kernels=kernel_pictures(run, result),
+        kernel_sizes=models.kernel_sizes(result.network) if result.network is not None else None,
         clock=clock_of(run, result),
         machine=run.context.store.write_machine(machine.description()),
         data=run.dataset.origin,

@@ -18,6 +18,7 @@ from reproduce.run.datasets import Dataset
 from reproduce.run.models import build, family, residual_convs, seeded
 from reproduce.run.outcome import Watcher, rounded, thinned
 from reproduce.run.resume import Notes
+from reproduce.run.size_controls import Course, without_images
 from reproduce.run.size_steps import Epochs, Follower, shuffled
 from reproduce.run.streams import stream_seed
 from reproduce.specs import RunSpec, SizeLearning
@@ -56,18 +57,22 @@ def learn(
     done = Notes(folder / "sizes.json")
     found = done.load()
     if not {"sizes", "snapped", "history", "clock"} <= found.keys():
-        network = build(spec.model, spec.data.name, stream_seed(seed, "initialisation", "size_learning"))
-        split = dataset.train if learning.labels == "true" else shuffled(dataset.train, seed)
-        epochs = Epochs(split=split, seed=seed, learning=learning, normalisation=spec.training.normalisation)
-        steps = steps_per_epoch(len(split.labels), learning.batch_size)
-        notes = Notes(folder / "size_learning.json")
-        follower = Follower(epochs=epochs, steps=steps, notes=notes, every=every, progress=progress, stop=stop)
-        result = call(spec, seed, network, epochs, follower, device=device, checkpoint=folder / "size_learning.pt")
+        steps = steps_per_epoch(len(dataset.train), learning.batch_size)
+        if learning.source == "data":
+            split = dataset.train if learning.labels == "true" else shuffled(dataset.train, seed)
+            epochs = Epochs(split=split, seed=seed, learning=learning, normalisation=spec.training.normalisation)
+            notes = Notes(folder / "size_learning.json")
+            follower = Follower(epochs=epochs, steps=steps, notes=notes, every=every, progress=progress, stop=stop)
+            result = call(spec, seed, epochs, follower, device=device, checkpoint=folder / "size_learning.pt")
+            clock = follower.clock()
+        else:
+            course = Course(epochs=learning.epochs, steps=steps, progress=progress, stop=stop)
+            result, clock = without_images(spec, seed, settings(learning, seed), readings(learning), course)
         found = {
             "sizes": result.sizes,
             "snapped": {key: value for key, value in asdict(result.snapped).items() if key != "sizes"},
             "history": [rounded(point) for point in thinned(result.history, HISTORY_POINTS)],
-            "clock": follower.clock().model_dump(),
+            "clock": clock.model_dump(),
         }
         done.save(found)
     return Learned(
@@ -79,39 +84,39 @@ def learn(
 
 
 def call(
-    spec: RunSpec,
-    seed: int,
-    network: nn.Module,
-    epochs: Epochs,
-    follower: Follower,
-    *,
-    device: torch.device,
-    checkpoint: Path,
+    spec: RunSpec, seed: int, epochs: Epochs, follower: Follower, *, device: torch.device, checkpoint: Path
 ) -> effconv.KernelSizes:
     """The call of the library. Its budget and input errors become lines for the user."""
-    learning = epochs.learning
+    network = build(spec.model, spec.data.name, stream_seed(seed, "initialisation", "size_learning"))
     try:
         return effconv.learn_kernel_sizes(
             network,
             epochs,
-            budget=learning.budget,
-            epochs=learning.epochs,
             layers=list(residual_convs(network, spec.model)),
-            max_size=learning.max_size,
             device=device,
-            seed=stream_seed(seed, "size_learning"),
             callback=follower,
             checkpoint=checkpoint,
             checkpoint_every=follower.every,
-            readings=readings(learning),
-            lam=learning.lam,
-            lr=learning.lr,
-            kernel_lr=learning.kernel_lr,
-            weight_decay=learning.weight_decay,
-            tolerance=learning.tolerance,
+            readings=readings(epochs.learning),
+            **asdict(settings(epochs.learning, seed)),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def settings(learning: SizeLearning, seed: int) -> effconv.Settings:
+    """The numbers of a spec, and the seed of size learning's own stream."""
+    return effconv.Settings(
+        budget=learning.budget,
+        epochs=learning.epochs,
+        max_size=learning.max_size,
+        lam=learning.lam,
+        lr=learning.lr,
+        kernel_lr=learning.kernel_lr,
+        weight_decay=learning.weight_decay,
+        tolerance=learning.tolerance,
+        seed=stream_seed(seed, "size_learning"),
+    )
 
 
 def readings(learning: SizeLearning) -> effconv.Readings:

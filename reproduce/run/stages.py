@@ -87,7 +87,8 @@ def stages(run: Run) -> Result:
 
 def params_of(network: nn.Module, spec: RunSpec, *, learned: bool = True) -> Params:
     """Eq. 3 is open as long as the sizes are not learned."""
-    return Params(eq3=models.eq3_count(network, spec.model) if learned else None, total=models.total_count(network))
+    eq3 = models.eq3_count(network, spec.model) if learned else None
+    return Params(eq3=eq3, total=models.total_count(network, spec.model))
 
 
 def reason(error: BaseException) -> str:

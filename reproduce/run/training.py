@@ -7,20 +7,21 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from reproduce.errors import Interrupted, UserError
 from reproduce.run.batches import Batches, memory_format, steps_per_epoch
 from reproduce.run.datasets import Dataset
 from reproduce.run.evaluation import evaluate, pack
+from reproduce.run.losses import make_loss, score_loss
 from reproduce.run.models import seeded
 from reproduce.run.optimizers import make_optimizer
 from reproduce.run.outcome import TrainingResult, TrainingState, Watcher
 from reproduce.run.resume import Slot
-from reproduce.run.schedules import schedule
+from reproduce.run.schedules import redrawn_factor, schedule
 from reproduce.run.streams import stream_seed
 from reproduce.specs import Recipe
 
@@ -70,8 +71,11 @@ class _Trainer:
         self.steps = steps_per_epoch(images, recipe.batch_size, drop_last=recipe.drop_last)
         if not self.steps:
             raise UserError(f"{images} training images are less than one batch of {recipe.batch_size}; take more")
-        self.rate = schedule(recipe, self.steps)
         self.optimizer = make_optimizer(self.model, recipe)
+        factors = [group["lr_factor"] for group in self.optimizer.param_groups]
+        self.rates = [schedule(recipe, self.steps, lr_factor=factor) for factor in factors]
+        self.redrawn = 1.0  # times all rates, in the epoch under way
+        self.loss = make_loss(recipe)
         self.state = TrainingState()
         self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # over the epoch: loss, correct, images
         self.batches = self.batches_to_come(None)
@@ -107,7 +111,13 @@ class _Trainer:
         self.state.step, self.state.seconds = 0, 0.0
         self.sums.zero_()
         self.batches = self.batches_to_come(None)
+        self.redraw()
         torch.manual_seed(stream_seed(self.seed, "noise", self.state.epoch + 1))
+
+    def redraw(self) -> None:
+        """A redrawn rate follows from the epochs behind, so it needs no state of its own."""
+        if self.recipe.schedule == "redrawn":
+            self.redrawn = redrawn_factor([point["train_top1"] for point in self.state.points], self.seed)
 
     def train_epoch(self) -> None:
         """The steps of the epoch that are still to do."""
@@ -140,12 +150,11 @@ class _Trainer:
 
     def step(self, images: Tensor, labels: Tensor) -> None:
         """One update. images: (B, C, H, W) float32; labels: (B,)."""
-        rate = self.rate(self.state.epoch * self.steps + self.state.step)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
+        now = self.state.epoch * self.steps + self.state.step
+        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = self.redrawn * rate(now)
         self.optimizer.zero_grad(set_to_none=True)
-        logits = self.model(images)
-        loss = F.cross_entropy(logits, labels)
+        loss, logits = self.loss(self.model, images, labels)
         loss.backward()  # type: ignore[no-untyped-call]
         self.optimizer.step()
         with torch.no_grad():
@@ -176,7 +185,7 @@ class _Trainer:
         state.epoch_seconds.append(state.seconds)
         point = {
             "epoch": state.epoch,
-            "lr": self.optimizer.param_groups[0]["lr"],  # of the last step
+            "lr": self.optimizer.param_groups[-1]["lr"],  # of the last step, without a group's factor
             "train_loss": loss,
             "train_top1": 100.0 * (self.sums[1] / self.sums[2]).item(),
         }
@@ -188,7 +197,13 @@ class _Trainer:
     def evaluate(self) -> dict[str, float]:
         """Measures on the test set, for the history; empty, and diverged, if an output is not finite."""
         state, started = self.state, time.perf_counter()
-        found = evaluate(self.model, self.dataset.test, normalisation=self.recipe.normalisation, epoch=state.epoch)
+        found = evaluate(
+            self.model,
+            self.dataset.test,
+            normalisation=self.recipe.normalisation,
+            epoch=state.epoch,
+            loss=partial(score_loss, self.recipe),
+        )
         state.evaluation_seconds.append(time.perf_counter() - started)
         if found is None:
             state.diverged = f"an output on the test set was not finite after epoch {state.epoch}"
@@ -224,6 +239,7 @@ class _Trainer:
             self.model.load_state_dict(saved["model"])
             self.optimizer.load_state_dict(saved["optimizer"])
             self.sums = saved["sums"]
+            self.redraw()
             self.batches = self.batches_to_come(saved["augmentation_rng"])
             torch.set_rng_state(saved["noise"][0].cpu())
             if self.device.type == "cuda" and len(saved["noise"]) > 1:

@@ -88,6 +88,48 @@ def test_option_a_by_hand() -> None:
     assert shortcut(x, 4, stride=1) is x
 
 
+@pytest.mark.parametrize(("c_in", "c_out", "before"), [(3, 8, 2), (4, 7, 1), (4, 5, 0), (5, 5, 0), (2, 12, 5)])
+def test_option_a_with_channels_that_do_not_double(c_in: int, c_out: int, before: int) -> None:
+    x = 1 + torch.rand(2, c_in, 5, 4)
+    y = shortcut(x, c_out, stride=2)
+    assert y.shape == (2, c_out, 3, 2)
+    assert torch.equal(y[:, before : before + c_in], x[:, :, ::2, ::2])
+    assert y.count_nonzero() == x[:, :, ::2, ::2].numel()  # the rest, the one more of an odd number behind, is zero
+
+
+@pytest.mark.parametrize("widths", [(25, 50, 101), (5, 8, 8), (3, 3, 4)])
+def test_other_widths(widths: tuple[int, int, int]) -> None:
+    a, b, c = widths
+    net = cifar_resnet(14, widths=widths, num_classes=7)
+    residual = 9 * (4 * a * a + a * b + 3 * b * b + b * c + 3 * c * c)
+    assert count(net, nn.Conv2d) == residual + 9 * 3 * a
+    assert total(net) == count(net, nn.Conv2d) + 2 * (5 * a + 4 * b + 4 * c) + 7 * c + 7
+    assert net(torch.randn(1, 3, 9, 9)).shape == (1, 7)
+    assert net(torch.randn(2, 3, 9, 9)).sum().backward() is None
+
+
+def test_no_widths_are_the_papers_to_the_bit() -> None:
+    torch.manual_seed(0)
+    first, x = cifar_resnet(14, kernel_sizes=SIZES), torch.randn(2, 3, 16, 16)
+    torch.manual_seed(0)
+    second = cifar_resnet(14, kernel_sizes=SIZES, widths=[16, 32, 64])
+    assert torch.equal(first(x), second(x))
+
+
+def test_widths_and_sizes_together() -> None:
+    net = cifar_resnet(8, widths=(4, 9, 10), kernel_sizes=[1, 2, 3, 4, 5, 6])
+    counts = [w.numel() for name, w in net.named_parameters() if "conv" in name][1:]
+    assert counts == [16, 4 * 16, 9 * 36, 16 * 81, 25 * 90, 36 * 100]
+    assert net(torch.randn(2, 3, 15, 15)).shape == (2, 10)
+
+
+@pytest.mark.parametrize("widths", [(16, 32), (16, 32, 64, 128), (0, 1, 2), (16, 32, 31), (16.0, 32, 64), (True, 2, 3)])
+def test_widths_that_do_not_fit_are_errors(widths: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match="three positive integers") as caught:
+        cifar_resnet(8, widths=widths)
+    assert "\n" not in str(caught.value)
+
+
 def test_a_block_by_hand() -> None:
     block: Any = cifar_resnet(8).layer2[0].eval()
     x = torch.randn(2, 16, 6, 6)

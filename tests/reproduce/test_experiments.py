@@ -7,7 +7,9 @@ import pytest
 from reproduce import experiments, plan
 from reproduce.complexity import complexity
 from reproduce.errors import UsageError
-from reproduce.experiments import CONTROL_RESNET20, EXPERIMENTS, Row, dataset_of, network, rows
+from reproduce.experiments import EXPERIMENTS, Row, dataset_of, rows
+from reproduce.naming import is_control
+from reproduce.networks import BASELINES, Network, network
 from reproduce.specs import ModelSpec, Protocol, RunSpec
 from tests.reproduce.hall_samples import spec_of
 
@@ -18,7 +20,7 @@ def named(found: list[Row]) -> list[str]:
     return [row.name for row in found]
 
 
-def test_table2_has_the_papers_rows_in_its_order_and_then_the_control() -> None:
+def test_table2_has_the_papers_rows_in_its_order_and_then_the_controls() -> None:
     assert named(rows("table2", PAPER)) == [
         "N-JetNet-ALLCNN",
         "N-JetNet-CIFARResNet32",
@@ -40,28 +42,51 @@ def test_table2_has_the_papers_rows_in_its_order_and_then_the_control() -> None:
         "EffConv-44 0.66M",
         "Wide-EffConv-28-1 0.66M",
         "control: ResNet-20",
+        "control: uniform 0.66M",
+        "control: random 0.66M",
+        "control: init-only 0.66M",
+        "control: shuffled 0.66M",
     ]
 
 
 @pytest.mark.parametrize(
-    ("experiment", "count", "built"),
-    [("table1", 5, 1), ("table2", 19, 7), ("table3", 5, 3), ("table4", 4, 3), ("figure2", 1, 1), ("figure3", 12, 12)],
+    ("experiment", "count"),
+    [("table1", 5), ("table2", 19), ("table3", 5), ("table4", 4), ("figure2", 1), ("figure3", 12)],
 )
-def test_rows_and_built_rows(experiment: str, count: int, built: int) -> None:
-    found = [row for row in rows(experiment, PAPER) if row.name != CONTROL_RESNET20]
+def test_every_row_of_the_paper_has_a_spec(experiment: str, count: int) -> None:
+    found = [row for row in rows(experiment, PAPER) if not is_control(row.name)]
     assert len(found) == count
     assert all(row.paper is not None and row.experiment == experiment for row in found)
-    assert sum(row.spec is not None for row in found) == built
+    assert all(row.spec is not None for row in found)
 
 
-def test_tables_have_a_control_of_fixed_sizes() -> None:
+def test_tables_have_controls_at_their_budget() -> None:
     for table in EXPERIMENTS[:4]:
-        last = rows(table, PAPER)[-1]
-        assert last.name == "control: ResNet-20"
-        assert last.paper is None
-        assert last.spec is not None
-        assert last.spec.size_learning is None
-        assert last.spec.model == ModelSpec(family="cifar_resnet", args={"depth": 20})
+        budget = "0.50M" if table == "table4" else "0.66M"
+        fixed, *others = [row for row in rows(table, PAPER) if is_control(row.name)]
+        assert [row.name for row in others] == [
+            f"control: {kind} {budget}" for kind in ("uniform", "random", "init-only", "shuffled")
+        ]
+        assert all(row.paper is None for row in (fixed, *others))
+        assert fixed.spec is not None and fixed.spec.size_learning is None
+        assert fixed.spec.model == ModelSpec(family="cifar_resnet", args={"depth": 20})
+
+
+def test_controls_differ_from_effconv_in_one_thing() -> None:
+    effconv = spec_of("EffConv-20 0.66M")
+    assert effconv.size_learning is not None
+    uniform, random, init_only, shuffled = (
+        spec_of(f"control: {kind} 0.66M") for kind in ("uniform", "random", "init-only", "shuffled")
+    )
+    assert uniform.size_learning is None and uniform.training == effconv.training
+    assert abs(complexity(uniform.model, "cifar10").eq3 / 660_000 - 1) < 0.01
+    for control, change in (
+        (random, {"source": "random"}),
+        (init_only, {"source": "init_only"}),
+        (shuffled, {"labels": "shuffled"}),
+    ):
+        learning = effconv.size_learning.model_copy(update=change)
+        assert control == effconv.model_copy(update={"size_learning": learning})
 
 
 def test_names_mean_networks() -> None:
@@ -71,9 +96,11 @@ def test_names_mean_networks() -> None:
     wide = network("Wide-EffConv-28-1 0.66M")
     assert wide is not None
     assert wide.model.args == {"depth": 28, "widen_factor": 1}
-    assert network("CIFARResNet-18") is None  # torchvision's, not of this family
-    assert network("FlexNet-16") is None
-    assert network("CIFARResNet-44 w/ FlexConv") is None
+    torchvision = network("CIFARResNet-18")
+    assert torchvision == Network(model=ModelSpec(family="resnet18"))  # no CIFAR ResNet, whatever its name
+    swapped = network("CIFARResNet-44 w/ FlexConv")
+    assert swapped is not None and swapped.model.family == "flex_resnet"
+    assert network("EffNet-16") is None
 
 
 def test_figures_share_specs_with_table_2() -> None:
@@ -159,6 +186,55 @@ def test_tiny_changes_data_and_schedule_never_the_network(experiment: str, image
             assert small.spec.size_learning is not None
             assert (small.spec.size_learning.epochs, small.spec.size_learning.batch_size) == (1, 16)
             assert small.spec.size_learning.budget == full.spec.size_learning.budget
+
+
+@pytest.mark.parametrize(
+    ("name", "experiment", "values"),
+    [
+        ("Efficient-CapsNet", "table1", {"optimizer": "adam", "lr": 5e-4, "batch_size": 16, "epochs": 150}),
+        ("Efficient-CapsNet", "table1", {"schedule": "exponential", "gamma": 0.97, "lr_floor": 5e-5, "adam_eps": 1e-7}),
+        ("Efficient-CapsNet", "table1", {"loss": "capsnet", "augmentation": "capsnet", "normalisation": "capsnet"}),
+        ("Net in Net", "table1", {"optimizer": "sgd", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}),
+        ("VGG-5", "table1", {"lr": 0.005, "batch_size": 100, "schedule": "redrawn", "epochs": 200}),
+        ("FlexNet-16", "table1", {"lr": 0.01, "batch_size": 64, "epochs": 350, "augmentation": "none"}),
+        ("FlexNet-3", "table2", {"lr": 0.01, "schedule": "flexconv_cosine", "warmup_epochs": 5.0}),
+        ("FlexNet-3", "table2", {"epochs": 350, "batch_size": 64, "kernel_penalty": 0.0}),
+        ("CKCNN-16", "table2", {"lr": 0.001, "groups": ()}),
+        ("CKCNN_MAGNet-16", "table2", {"lr": 0.01, "groups": ()}),
+        ("N-JetNet-ALLCNN", "table2", {"lr": 0.1, "weight_decay": 5e-4, "epochs": 90, "milestones": (30.0, 60.0)}),
+        ("DCN-sigma^ji", "table2", {"lr": 0.1, "weight_decay": 0.0, "drop_last": True, "milestones": (80.0,)}),
+        ("CIFARResNet-18", "table3", {"lr": 0.01, "batch_size": 256, "epochs": 350, "augmentation": "none"}),
+        ("FlexNet-16", "table3", {"batch_size": 256, "epochs": 100}),
+        ("FlexNet-5", "table4", {"batch_size": 2048, "kernel_penalty": 1e-5}),
+        ("WRN-28-1", "table4", {"lr": 0.01, "weight_decay": 1e-3, "epochs": 80, "gamma": 0.2, "batch_size": 128}),
+    ],
+)
+def test_baselines_keep_their_authors_settings(name: str, experiment: str, values: dict[str, object]) -> None:
+    (spec,) = (row.spec for row in rows(experiment, PAPER) if row.name == name)
+    assert spec is not None
+    assert {key: getattr(spec.training, key) for key in values} == values
+
+
+def test_masks_learn_at_a_tenth_of_the_rate() -> None:
+    masked = [name for name in BASELINES if "Flex" in name]
+    assert len(masked) == 5
+    for name in masked:
+        (group,) = spec_of(name).training.groups
+        assert (group.names, group.lr_factor, group.weight_decay) == ("*mask_params", 0.1, None)
+
+
+def test_the_other_reading_leaves_baselines_alone() -> None:
+    paper, other = (spec_of("FlexNet-16", protocol=name).training for name in ("paper", "paper-sgd"))
+    assert paper == other
+
+
+def test_shorter_protocols_keep_the_shape_of_every_schedule() -> None:
+    (tiny,) = (row.spec for row in rows("table1", TINY) if row.name == "Efficient-CapsNet")
+    assert tiny is not None
+    assert tiny.training.gamma**2 == pytest.approx(0.97**150, rel=1e-6)
+    assert spec_of("N-JetNet-ALLCNN", protocol="quick").training.milestones == (3.0, 6.0)
+    assert not spec_of("DCN-sigma^ji", protocol="tiny").training.drop_last
+    assert spec_of("DCN-sigma^ji", protocol="quick-10e-10000").training.drop_last
 
 
 def test_derived_protocols_change_what_they_name() -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 import torch
 
-from reproduce.run.schedules import flexconv_cosine, schedule, steps
+from reproduce.run.schedules import flexconv_cosine, redrawn_factor, schedule, steps
 from tests.reproduce.run_samples import recipe
 
 S = 782  # steps an epoch: CIFAR-10, batch 64
@@ -67,3 +68,43 @@ def test_steps_fall_at_the_start_of_their_epoch() -> None:
 def test_constant_and_milestones_in_steps() -> None:
     assert schedule(recipe(schedule="constant"), 3)(100) == 0.01
     assert steps(base=1.0, milestones=[2, 2], gamma=0.5)(2) == 0.25
+
+
+def test_exponential_falls_by_the_epoch_down_to_its_floor() -> None:
+    rate = schedule(recipe(schedule="exponential", lr=5e-4, gamma=0.97, lr_floor=5e-5), 10)
+    assert rate(0) == rate(9) == 5e-4
+    assert rate(10) == pytest.approx(5e-4 * 0.97)
+    assert rate(75 * 10) == pytest.approx(5e-4 * 0.97**75) and rate(76 * 10) == 5e-5 == rate(10_000)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schedule": "steps", "milestones": (1.0,), "gamma": 0.1},
+        {"schedule": "exponential", "gamma": 0.9, "lr_floor": 0.001},
+        {"schedule": "constant"},
+    ],
+)
+def test_a_groups_factor_scales_the_whole_schedule(changes: dict[str, Any]) -> None:
+    whole, tenth = (schedule(recipe(**changes), 5, lr_factor=factor) for factor in (1.0, 0.1))
+    assert [tenth(t) for t in range(10)] == pytest.approx([0.1 * whole(t) for t in range(10)])
+
+
+def test_flexconvs_masks_end_at_the_same_floor() -> None:
+    whole, mask = (schedule(recipe(epochs=20), 50, lr_factor=factor) for factor in (1.0, 0.1))
+    assert mask(10) == pytest.approx(0.1 * whole(10))  # warm-up
+    top = whole(26)
+    assert mask(26) == pytest.approx(0.1 * top)
+    for t in (100, 500, 999):  # the same part of the way from their tops down to one floor
+        assert (mask(t) - 1e-6) / (0.1 * top - 1e-6) == pytest.approx((whole(t) - 1e-6) / (top - 1e-6), rel=1e-9)
+
+
+def test_a_redrawn_rate_follows_from_the_epochs_behind() -> None:
+    assert redrawn_factor([], 0) == redrawn_factor([50.0], 0) == redrawn_factor([50.0, 60.0], 0) == 1.0
+    drawn = redrawn_factor([50.0, 60.0, 60.0], 0)
+    assert 0 <= drawn < 1
+    assert redrawn_factor([50.0, 60.0, 60.0, 61.0], 0) == drawn  # an improvement keeps the rate
+    assert redrawn_factor([50.0, 60.0, 60.0, 59.0], 0) != drawn
+    assert redrawn_factor([50.0, 60.0, 60.0], 1) != drawn
+    many = [redrawn_factor([50.0, 40.0], seed) for seed in range(400)]
+    assert sum(many) / len(many) == pytest.approx(0.25, abs=0.05)  # the mean of U^3

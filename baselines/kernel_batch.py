@@ -1,0 +1,172 @@
+"""All kernels of a network in one batched pass: `[layer.kernel() for layer in layers]` with far fewer operations.
+
+Layers of similar size are evaluated together, on the window of the largest among them. A kernel network is a function
+of one position, so the smaller windows are cut out of it. All crop sizes take one transfer from the device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from baselines.ckconv import CKConv2d
+from baselines.flexconv import FlexConv2d, centre, crop_side, gaussian_mask
+from baselines.kernel_nets import matrix
+from baselines.stacked_nets import features, kind
+
+KernelLayer = FlexConv2d | CKConv2d
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Positions, counted for each layer: the most in one pass, and the most that joining a pass may add in vain."""
+
+    most: int
+    in_vain: int
+
+
+# On the CPU measured: intermediate results leave the cache, and another pass costs as much as these positions. On other
+# devices an operation costs more to start than these positions cost, so that memory alone sets the limit.
+CPU, OTHERS = Limits(1280, 256), Limits(65536, 65536)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A kernel to make. `size`: the crop; `window`: what the kernel has; `extent`: where its network is evaluated."""
+
+    index: int
+    layer: KernelLayer
+    size: Size
+    window: Size
+    extent: Size
+
+
+def layers_of(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, KernelLayer]]:
+    """The FlexConv and CKConv layers in a module, with their names, in the order of registration."""
+    for name, child in module.named_children():
+        if isinstance(child, KernelLayer):
+            yield prefix + name, child
+        else:
+            yield from layers_of(child, f"{prefix}{name}.")
+
+
+def crop_sizes(layers: Sequence[KernelLayer]) -> list[Size]:
+    """`kernel_size()` of every layer, with one transfer from the device for all."""
+    masked = [layer for layer in layers if isinstance(layer, FlexConv2d)]
+    rows = iter(torch.stack([layer.mask_params.detach() for layer in masked]).tolist() if masked else [])
+
+    def size(layer: KernelLayer) -> Size:
+        if isinstance(layer, CKConv2d):
+            return layer.kernel_size()
+        kh, kw = (crop_side(mean, sigma, layer.horizon) for mean, sigma in next(rows))
+        return kh, kw
+
+    return [size(layer) for layer in layers]
+
+
+def batched_kernels(layers: Sequence[KernelLayer]) -> list[Tensor]:
+    """`[layer.kernel() for layer in layers]`, each (out, in, kh, kw)."""
+    jobs = [make_job(i, layer, size) for i, (layer, size) in enumerate(zip(layers, crop_sizes(layers), strict=True))]
+    kernels = {job.index: kernel for group in groups(jobs) for job, kernel in zip(group, together(group), strict=True)}
+    return [kernels[i] for i in range(len(jobs))]
+
+
+def make_job(index: int, layer: KernelLayer, size: Size) -> Job:
+    if isinstance(layer, CKConv2d):
+        return Job(index, layer, size, size, size)
+    window = layer.window(size)
+    return Job(index, layer, size, window, (layer.horizon, layer.horizon) if layer.full_grid else window)
+
+
+def groups(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs in groups that are evaluated together: the same kind of network and mask, similar extents."""
+    found: dict[tuple[object, ...], list[list[Job]]] = {}
+    for job in sorted(jobs, key=lambda job: area(job.extent)):
+        layer = job.layer
+        alike = found.setdefault((type(layer), layer.horizon, layer.bias.dtype, *kind(layer.kernel_net)), [])
+        if alike and may_join(alike[-1], job):
+            alike[-1].append(job)
+        else:
+            alike.append([job])
+    return [group for alike in found.values() for group in alike]
+
+
+def may_join(group: Sequence[Job], job: Job) -> bool:
+    limits = CPU if job.layer.bias.device.type == "cpu" else OTHERS
+    n, joined = len(group) + 1, area(hull([*group, job]))
+    in_vain = n * joined - (n - 1) * area(hull(group)) - area(job.extent)
+    return n * joined <= limits.most and in_vain <= limits.in_vain
+
+
+def hull(group: Sequence[Job]) -> Size:
+    """The least extent that holds all of the group's."""
+    return max(job.extent[0] for job in group), max(job.extent[1] for job in group)
+
+
+def area(size: Size) -> int:
+    return size[0] * size[1]
+
+
+def together(group: Sequence[Job]) -> list[Tensor]:
+    """The kernels of a group."""
+    points = centre(group[0].layer.positions, hull(group))
+    z = features([job.layer.kernel_net for job in group], points.flatten(1)).unflatten(-1, points.shape[1:])
+    mask = masks(group, points)
+    if mask is not None:  # m (A z + a) = [A a] [m z; m]: one feature more is cheaper than a product with the kernel
+        z = torch.cat([z * mask, mask], 1)
+    return [readout(job, z_n) for job, z_n in zip(group, z.unbind(), strict=True)]
+
+
+def masks(group: Sequence[Job], points: Tensor) -> Tensor | None:
+    """The masks (G, 1, kh, kw) at points (2, kh, kw), or None for layers without."""
+    layers = [job.layer for job in group if isinstance(job.layer, FlexConv2d)]
+    if not layers:
+        return None
+    if all(job.window == job.size for job in group):
+        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unsqueeze(1)
+    found = [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
+    return torch.stack(found).unsqueeze(1)
+
+
+def readout(job: Job, z: Tensor) -> Tensor:
+    """The last linear layer of a network. z: (h or h + 1, KH, KW), the last one its mask -> (out, in, kh, kw)."""
+    layer = job.layer
+    output = layer.kernel_net.output
+    assert output.bias is not None
+    z, weight, bias = centre(z, job.extent).flatten(1), matrix(output), output.bias.unsqueeze(1)
+    kernel = torch.addmm(bias, weight, z) if len(z) == weight.shape[1] else torch.cat([weight, bias], 1) @ z
+    return centre(kernel.view(layer.out_channels, layer.in_channels, *job.extent), job.window)
+
+
+class KernelNetwork(nn.Module):
+    """A network of FlexConv or CKConv layers, registered in forward order."""
+
+    def layers(self) -> dict[str, KernelLayer]:
+        """The layers by name, in forward order."""
+        return dict(layers_of(self))
+
+    def kernels(self) -> list[Tensor]:
+        """All kernels, each (out, in, kh, kw), in forward order, in one batched pass. `forward` takes them."""
+        return batched_kernels(list(self.layers().values()))
+
+    def kernel_sizes(self) -> dict[str, Size]:
+        """The size (kh, kw) of each layer's kernel, in forward order."""
+        layers = self.layers()
+        return dict(zip(layers, crop_sizes(list(layers.values())), strict=True))
+
+    def kernel_norms(self, kernels: Sequence[Tensor]) -> Tensor:
+        """The sum over layers of ||kernel||_2 + ||bias||_2, not squared: what FlexConv's authors decay."""
+        layers = self.layers().values()
+        tensors = [t for kernel, layer in zip(kernels, layers, strict=True) for t in (kernel, layer.bias)]
+        return torch.stack([torch.linalg.vector_norm(t) for t in tensors]).sum()
+
+    def each_kernel(self, kernels: Sequence[Tensor] | None) -> Iterator[Tensor]:
+        """The kernels one by one, made here if none are given. Raises `ValueError` unless there is one a layer."""
+        kernels = self.kernels() if kernels is None else kernels
+        if len(kernels) != len(self.layers()):
+            raise ValueError(f"one kernel is needed for each of {len(self.layers())} layers; got {len(kernels)}")
+        return iter(kernels)

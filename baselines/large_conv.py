@@ -1,0 +1,69 @@
+"""Convolution with zero padding and kernels of any odd size: direct, or by FFT where that is faster."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+METHODS = ("auto", "direct", "fft")
+
+
+def conv2d_same(
+    x: Tensor, kernel: Tensor, bias: Tensor | None = None, stride: int = 1, *, method: str = "auto"
+) -> Tensor:
+    """Cross-correlation with zero padding that keeps the size; of it every `stride`-th row and column, from the first.
+
+    x: (N, Ci, H, W), kernel: (Co, Ci, kh, kw) with odd sides, bias: (Co,) -> (N, Co, ceil(H/stride), ceil(W/stride)).
+    method: "direct", "fft", or "auto", which asks `fft_is_faster`. Raises `ValueError` for even sides.
+    """
+    kh, kw = kernel.shape[2:]
+    if kh % 2 == 0 or kw % 2 == 0:
+        raise ValueError(f"both sides of the kernel must be odd; got {kh} x {kw}")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    if method == "fft" or (method == "auto" and fft_is_faster(x, kernel, stride)):
+        y = fft_conv(x, kernel)[:, :, ::stride, ::stride]
+        return y if bias is None else y + bias.view(-1, 1, 1)
+    return F.conv2d(x, kernel, bias, stride=stride, padding=(kh // 2, kw // 2))
+
+
+def fft_is_faster(x: Tensor, kernel: Tensor, stride: int) -> bool:
+    return False
+
+
+def fft_conv(x: Tensor, kernel: Tensor) -> Tensor:
+    """The same with stride 1, through the frequencies. x: (N, Ci, H, W) -> (N, Co, H, W).
+
+    A convolution of period n = H + (kh - 1) / 2 or more is wrong only in rows that are dropped anyway; so for columns.
+    """
+    height, width = x.shape[2:]
+    kernel = reachable(kernel, height, width)
+    top, left = kernel.shape[2] // 2, kernel.shape[3] // 2
+    periods = (fast_period(height + top), fast_period(width + left))
+    x_hat = torch.fft.rfft2(x, s=periods)
+    kernel_hat = torch.fft.rfft2(kernel.flip(2, 3), s=periods)
+    by_frequency = kernel_hat.flatten(2).permute(2, 0, 1) @ x_hat.flatten(2).permute(2, 1, 0)  # (F, Co, N)
+    y_hat = by_frequency.permute(2, 1, 0).unflatten(2, x_hat.shape[2:])
+    return torch.fft.irfft2(y_hat, s=periods)[:, :, top : top + height, left : left + width]
+
+
+def reachable(kernel: Tensor, height: int, width: int) -> Tensor:
+    """The kernel without the weights that, for images of this size, only ever meet padding."""
+    top, left = (max(0, k // 2 - side + 1) for k, side in zip(kernel.shape[2:], (height, width), strict=True))
+    return kernel[:, :, top : kernel.shape[2] - top, left : kernel.shape[3] - left]
+
+
+def fast_period(least: int) -> int:
+    """The smallest even number from `least` on with no prime factor above 7."""
+    n = least + least % 2
+    while not is_smooth(n):
+        n += 2
+    return n
+
+
+def is_smooth(n: int) -> bool:
+    for prime in (2, 3, 5, 7):
+        while n % prime == 0:
+            n //= prime
+    return n == 1
