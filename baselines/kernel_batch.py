@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from baselines.ckconv import CKConv2d
 from baselines.flexconv import FlexConv2d, centre, crop_side, gaussian_mask
-from baselines.kernel_nets import matrix
-from baselines.stacked_nets import features, kind
+from baselines.pointwise import affine, matrix
+from baselines.stacked_nets import grid_features, kind
 
 KernelLayer = FlexConv2d | CKConv2d
 Size = tuple[int, int]
@@ -29,9 +29,9 @@ class Limits:
     in_vain: int
 
 
-# On the CPU measured: intermediate results leave the cache, and another pass costs as much as these positions. On other
-# devices an operation costs more to start than these positions cost, so that memory alone sets the limit.
-CPU, OTHERS = Limits(1280, 256), Limits(65536, 65536)
+# On the CPU measured with benchmarks/flexnet_kernels.py: one more pass costs as much as about 500 positions. On other
+# devices an operation costs more to start than these positions cost; memory alone sets the limit.
+CPU, OTHERS = Limits(16384, 512), Limits(65536, 65536)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def area(size: Size) -> int:
 def together(group: Sequence[Job]) -> list[Tensor]:
     """The kernels of a group."""
     points = centre(group[0].layer.positions, hull(group))
-    z = features([job.layer.kernel_net for job in group], points.flatten(1)).unflatten(-1, points.shape[1:])
+    z = grid_features([job.layer.kernel_net for job in group], points).unflatten(-1, points.shape[1:])
     mask = masks(group, points)
     if mask is not None:  # m (A z + a) = [A a] [m z; m]: one feature more is cheaper than a product with the kernel
         z = torch.cat([z * mask, mask], 1)
@@ -137,8 +137,9 @@ def readout(job: Job, z: Tensor) -> Tensor:
     layer = job.layer
     output = layer.kernel_net.output
     assert output.bias is not None
-    z, weight, bias = centre(z, job.extent).flatten(1), matrix(output), output.bias.unsqueeze(1)
-    kernel = torch.addmm(bias, weight, z) if len(z) == weight.shape[1] else torch.cat([weight, bias], 1) @ z
+    z = centre(z, job.extent).flatten(1)
+    masked = len(z) > output.in_channels
+    kernel = torch.cat([matrix(output), output.bias.unsqueeze(1)], 1) @ z if masked else affine(output, z)
     return centre(kernel.view(layer.out_channels, layer.in_channels, *job.extent), job.window)
 
 

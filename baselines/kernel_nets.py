@@ -18,11 +18,12 @@ The networks are plain functions of one position: a unit of the output is one pa
 from __future__ import annotations
 
 import math
+from operator import attrgetter
 
 import torch
 from torch import Tensor, nn
 
-from baselines.pointwise import KernelNet, affine, grid_filters, matrix, sinusoids, windows
+from baselines.pointwise import KernelNet, affine, grid_filters, sinusoids, windows
 
 HIDDEN = 32
 LAYERS = 3
@@ -80,7 +81,8 @@ class MultiplicativeNet(KernelNet):
 
     def of_filters(self, name: str) -> Tensor:
         """A parameter of all filters, one below the other: (L + 1) h rows."""
-        return torch.cat([each.get_parameter(name) for each in self.filters])
+        of_filter = attrgetter(name)
+        return torch.cat([of_filter(each) for each in self.filters])
 
     def window(self) -> tuple[Tensor, Tensor] | None:
         """mu and gamma of all filters, if they have any."""

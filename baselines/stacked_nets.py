@@ -1,4 +1,4 @@
-"""Several kernel networks of one kind, evaluated at the same positions: their parameters are stacked in the forward."""
+"""Several kernel networks of one kind, evaluated on one grid: their parameters are stacked in the forward."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from baselines.kernel_nets import SIREN, GaborNet, KernelNet, sinusoids, windows
+from baselines.kernel_nets import SIREN, GaborNet, KernelNet
+from baselines.pointwise import grid_filters
 
 
 def kind(net: KernelNet) -> tuple[object, ...]:
@@ -16,28 +17,30 @@ def kind(net: KernelNet) -> tuple[object, ...]:
     return type(net), net.output.in_channels, len(net.linears)  # type: ignore[arg-type]
 
 
-def features(nets: Sequence[Any], p: Tensor) -> Tensor:
-    """`net.features(p)` of each. nets: G of one kind, p: (2, P) -> (G, hidden, P)."""
-    return sine_features(nets, p) if isinstance(nets[0], SIREN) else multiplied_filters(nets, p)
+def grid_features(nets: Sequence[Any], points: Tensor) -> Tensor:
+    """`net.grid_features(points)` of each. nets: G of one kind, points: (2, kh, kw) -> (G, hidden, kh kw)."""
+    if isinstance(nets[0], SIREN):
+        return sine_features(nets, points.flatten(1))
+    return multiplied_filters(nets, points)
 
 
-def multiplied_filters(nets: Sequence[Any], p: Tensor) -> Tensor:
-    """z_0 = g_0, z_l = g_l * (A_l z_(l-1) + a_l) -> z_L. All filters of all networks are one stack."""
+def multiplied_filters(nets: Sequence[Any], points: Tensor) -> Tensor:
+    """z_0 = g_0, z_l = g_l * (A_l z_(l-1) + a_l) -> z_L. The filters of all networks are evaluated as one long list."""
     filters = [each for net in nets for each in net.filters]
-    g = sinusoids(p, *affine(each.linear for each in filters))
+    w, b = affine(each.linear for each in filters)
+    window = None
     if isinstance(nets[0], GaborNet):
-        mu, gamma = (torch.stack([getattr(each, name) for each in filters]) for name in ("mu", "gamma"))
-        g = windows(p, mu, gamma) * g
-    g_0, *g_l = g.unflatten(0, (len(nets), -1)).unbind(1)
-    z = g_0
-    for level, g_n in enumerate(g_l):
+        window = torch.cat([each.mu for each in filters]), torch.cat([each.gamma for each in filters])
+    g = grid_filters(points, w.flatten(0, 1), b.flatten(), window)
+    z, *others = g.view(len(nets), -1, w.shape[1], g.shape[1]).unbind(1)
+    for level, g_l in enumerate(others):
         weight, bias = affine(net.linears[level] for net in nets)
-        z = g_n * torch.baddbmm(bias.unsqueeze(-1), weight, z)
+        z = g_l * torch.baddbmm(bias.unsqueeze(-1), weight, z)
     return z
 
 
 def sine_features(nets: Sequence[Any], p: Tensor) -> Tensor:
-    """h = sin(omega_0 (W h + b)), twice, from h = p."""
+    """h = sin(omega_0 (W h + b)), twice, from h = p. p: (2, P)."""
     h = p.expand(len(nets), -1, -1)
     for level in (0, 1):
         weight, bias = affine(net.linears[level] for net in nets)

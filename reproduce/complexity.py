@@ -23,7 +23,7 @@ class Complexity:
     eq3: int
     macs: int  # multiply-adds of one image: convolutions, done directly, and linear layers
     eq3_macs: int  # the share of those that Eq. 3 counts
-    work: int  # `macs`, with what FFT saves at large kernels
+    work: int  # `macs`, less what FFT saves at large kernels, plus what an ODE's adjoint evaluates again
     layers: int  # convolutions and linear layers; of the shortcuts only Wide ResNet's, which its name counts
     passes: int  # layers that one image passes through, a DCN's several times
 

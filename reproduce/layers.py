@@ -39,8 +39,10 @@ class Layer:
 
     @property
     def work(self) -> int:
-        """As `macs`, but a large kernel goes by FFT, which takes about as long as a direct one of 9 x 9."""
-        return self.macs * min(self.size, FFT_SIZE) ** 2 // self.size**2
+        """What its time goes by: `macs`, but a large kernel by FFT, as fast as a direct one of 9 x 9, and an ODE's
+        layers twice, since the adjoint evaluates them anew.
+        """
+        return self.macs * min(self.size, FFT_SIZE) ** 2 // self.size**2 * (2 if self.uses > 1 else 1)
 
     @property
     def is_spatial(self) -> bool:

@@ -22,7 +22,7 @@ def uniform_widths(depth: int, size: int, budget: int, *, tolerance: float = 0.0
     if rest or blocks < 1:
         raise ValueError(f"the depth of a CIFAR ResNet is 6n + 2 (8, 14, 20, ...); got {depth}")
     area = size * size
-    least, most = budget * (1 - tolerance) / area, budget * (1 + tolerance) / area
+    least, most = math.ceil(budget * (1 - tolerance) / area), math.floor(budget * (1 + tolerance) / area)
     # R-33: the paper has no such control; 'nearest' is ours.
     found = min(
         within(blocks, least, most),
@@ -54,16 +54,15 @@ def pairs(widths: Widths, blocks: int) -> int:
     return (a + later * a) * a + (a + later * b) * b + (b + later * c) * c
 
 
-def within(blocks: int, least: float, most: float) -> Iterator[Widths]:
+def within(blocks: int, least: int, most: int) -> Iterator[Widths]:
     """All widths a <= b <= c with `least` <= `pairs` <= `most`."""
     later = 2 * blocks - 1
-    for a in range(1, math.isqrt(int(most)) + 1):
-        for b in range(a, math.isqrt(int(most)) + 1):
+    for a in range(1, math.isqrt(most) + 1):
+        for b in range(a, math.isqrt(most) + 1):
             if pairs((a, b, b), blocks) > most:
                 break
-            rest = most - pairs((a, b, 0), blocks)  # for (b + later c) c
-            c = int((math.sqrt(b * b + 4 * later * rest) - b) / (2 * later)) + 1  # the largest, or one above it
+            rest = most - pairs((a, b, 0), blocks)
+            c = (math.isqrt(b * b + 4 * later * rest) - b) // (2 * later)  # the largest with later c^2 + b c <= rest
             while c >= b and pairs((a, b, c), blocks) >= least:
-                if pairs((a, b, c), blocks) <= most:
-                    yield a, b, c
+                yield a, b, c
                 c -= 1

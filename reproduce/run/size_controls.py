@@ -36,7 +36,7 @@ class Course:
 def without_images(
     spec: RunSpec, seed: int, settings: effconv.Settings, readings: effconv.Readings, course: Course
 ) -> tuple[effconv.KernelSizes, StageClock]:
-    """The sizes of a spec whose `source` is `random` or `init_only`. Always on the CPU, where it takes a minute at most.
+    """The sizes of a spec whose `source` is `random` or `init_only`. Always on the CPU, a minute's work at most.
 
     Raises `Interrupted` when `course.stop()` is true (nothing is kept: the same seed gives the same sizes again),
     `effconv.DivergedError`, and `UserError` for a budget out of reach.

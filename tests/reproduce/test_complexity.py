@@ -18,7 +18,7 @@ from baselines.large_conv import conv2d_same
 from reproduce import experiments, plan
 from reproduce.complexity import Complexity, complexity
 from reproduce.formulas import FORMULAS
-from reproduce.layers import DCN_EVALUATIONS, conv, flex_size, odd, sampled
+from reproduce.layers import DCN_EVALUATIONS, conv, flex_size, odd, sampled, time_dependent
 from reproduce.networks import OTHERS
 from reproduce.run import models
 from reproduce.specs import DATASETS, ModelSpec, Protocol
@@ -181,7 +181,8 @@ def test_first_sizes_are_those_of_the_layers() -> None:
         assert layer.kernel_size() == (flex_size(horizon), flex_size(horizon)), horizon
 
 
-def test_large_kernels_work_less_than_they_multiply() -> None:
+def test_time_goes_by_less_than_the_products_of_large_kernels_and_by_more_than_those_of_a_solver() -> None:
+    assert time_dependent(32, 30).work == 2 * time_dependent(32, 30).macs
     by_fft = [sampled(8, 8, 32, layer="ckconv", kernel_net="siren", horizon=size) for size in (9, 15, 33)]
     assert len({layer.work for layer in by_fft}) == 1
     assert by_fft[0].work == by_fft[0].macs < by_fft[1].macs < by_fft[2].macs

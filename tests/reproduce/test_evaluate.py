@@ -1,4 +1,4 @@
-"""`reproduce evaluate`: the numbers of a checkpoint in the published layout, by hand, and one line for every bad file."""
+"""`reproduce evaluate`: the numbers of a checkpoint in the published layout, by hand; one line for every bad file."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import pickle
 import zipfile
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def checkpoint(dataset: str = "cifar10", **changes: Any) -> State:
     horizon = changes.get("horizon", facts.image_size // 2 * 2 + 1)
     state = layer("cconv1", changes.get("in_channels", facts.in_channels), WIDTHS[0], horizon)
     state |= batch_norm("norm1", WIDTHS[0])
-    for i, (c_in, c_out) in enumerate(zip(WIDTHS, WIDTHS[1:], strict=False)):
+    for i, (c_in, c_out) in enumerate(pairwise(WIDTHS)):
         state |= layer(f"blocks.{i}.cconv1", c_in, c_out, horizon) | layer(f"blocks.{i}.cconv2", c_out, c_out, horizon)
         state |= batch_norm(f"blocks.{i}.norm1", c_out) | batch_norm(f"blocks.{i}.norm2", c_out)
         if c_in != c_out:
@@ -238,7 +239,7 @@ def test_keys_that_do_not_fit(here: Path) -> None:
         ({"horizon": 2**30 + 1}, "1073741825 wide"),
     ],
 )
-def test_a_network_of_other_images(here: Path, changes: dict[str, int], line: str) -> None:
+def test_a_network_of_other_images(here: Path, changes: dict[str, Any], line: str) -> None:
     assert line in problem(saved(checkpoint(**changes)))
 
 
@@ -259,7 +260,7 @@ def test_a_flipped_byte_is_harmless_or_one_line(tmp_path: Path) -> None:
     torch.save(checkpoint(), tmp_path / "net.pt")
     whole = (tmp_path / "net.pt").read_bytes()
     refused = 0
-    for place in range(7, len(whole), len(whole) // 60):
+    for place in range(7, len(whole), len(whole) // 30):
         content = bytearray(whole)
         content[place] ^= 0xFF
         (tmp_path / "net.pt").write_bytes(content)
@@ -268,7 +269,7 @@ def test_a_flipped_byte_is_harmless_or_one_line(tmp_path: Path) -> None:
         except UserError as fault:
             refused += 1
             assert "\n" not in str(fault)
-    assert refused > 10
+    assert refused > 5
 
 
 def test_missing_things(here: Path) -> None:
@@ -299,7 +300,8 @@ def test_outputs_that_are_not_finite(here: Path) -> None:
 
 
 def test_progress_is_told_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock, lines = iter([0.0, 5.0, 12.0, 13.0, 40.0]), []
+    clock = iter([0.0, 5.0, 12.0, 13.0, 40.0])
+    lines: list[str] = []
     monkeypatch.setattr(published.time, "monotonic", lambda: next(clock))
     hook = published.counter(8, lines.append)
     for _ in range(4):

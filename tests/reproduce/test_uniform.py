@@ -31,9 +31,10 @@ def spread(widths: Widths) -> float:
 
 def brute_force(depth: int, size: int, budget: int, most: int) -> Widths:
     """Every triple up to `most` channels, looked at one by one."""
+    sides = range(1, most + 1)
     found = [
         (round(spread(widths), 9), abs(eq3(widths, depth, size) - budget), widths)
-        for widths in product(range(1, most + 1), repeat=3)
+        for widths in product(sides, sides, sides)
         if widths[0] <= widths[1] <= widths[2] and abs(eq3(widths, depth, size) / budget - 1) <= 0.01
     ]
     return min(found)[2]
@@ -59,8 +60,8 @@ def test_no_other_widths_are_nearer(depth: int, size: int, budget: int, most: in
 def test_no_other_widths_of_the_rows_are_nearer(budget: int) -> None:
     """Around the answer, one by one: whatever is nearer in ratio is off budget."""
     best = uniform_widths(20, 3, budget)
-    near = [range(round(width * 0.9), round(width * 1.1) + 1) for width in best]
-    nearer = [widths for widths in product(*near) if spread(widths) < spread(best) - 1e-9]
+    a, b, c = (range(round(width * 0.9), round(width * 1.1) + 1) for width in best)
+    nearer = [widths for widths in product(a, b, c) if spread(widths) < spread(best) - 1e-9]
     assert nearer and all(abs(eq3(widths, 20, 3) / budget - 1) > 0.01 for widths in nearer)
 
 
@@ -72,6 +73,12 @@ def test_the_rows_networks() -> None:
 def test_he_et_als_widths_at_their_own_count() -> None:
     assert uniform_widths(20, 3, 267_264) == (16, 32, 64)
     assert uniform_widths(44, 3, 660_000) == (16, 32, 64)
+
+
+def test_among_equally_near_widths_the_count_decides() -> None:
+    """Both 150 and 151 times 1:2:4 are on budget."""
+    assert uniform_widths(8, 1, 725_000) == (151, 302, 604)
+    assert uniform_widths(8, 1, 723_000) == (150, 300, 600)
 
 
 def test_distance_looks_at_the_ratio_alone_and_at_both_sides_alike() -> None:

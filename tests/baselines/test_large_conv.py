@@ -1,0 +1,112 @@
+"""Convolution of large kernels: FFT against direct, against the definition, and against finite differences."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from baselines.large_conv import conv2d_same, fast_period, fft_is_faster
+
+SIZES = [(1, 1), (3, 3), (5, 7), (7, 1), (1, 9), (13, 5), (11, 23), (33, 33), (21, 41)]  # up to wider than the image
+
+
+def slow(x: Tensor, kernel: Tensor) -> Tensor:
+    """y[o, i, j] = sum x[c, i + a - (kh - 1) / 2, j + b - (kw - 1) / 2] kernel[o, c, a, b], x = 0 outside."""
+    kh, kw = kernel.shape[2:]
+    height, width = x.shape[2:]
+    padded = torch.zeros(*x.shape[:2], height + kh - 1, width + kw - 1, dtype=x.dtype)
+    padded[:, :, kh // 2 : kh // 2 + height, kw // 2 : kw // 2 + width] = x
+    y = torch.zeros(len(x), len(kernel), height, width, dtype=x.dtype)
+    for a in range(kh):
+        for b in range(kw):
+            y += torch.einsum("ncij,oc->noij", padded[:, :, a : a + height, b : b + width], kernel[:, :, a, b])
+    return y
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("size", SIZES)
+def test_both_methods_are_the_definition(size: tuple[int, int], method: str) -> None:
+    torch.manual_seed(0)
+    x, kernel = torch.randn(2, 3, 11, 16).double(), torch.randn(4, 3, *size).double()
+    bias = torch.randn(4).double()
+    expected = slow(x, kernel) + bias.view(-1, 1, 1)
+    torch.testing.assert_close(conv2d_same(x, kernel, bias, method=method), expected, atol=1e-11, rtol=1e-10)
+
+
+@pytest.mark.parametrize("size", [(9, 9), (15, 7), (33, 33), (5, 31)])
+def test_fft_is_exact_to_1e_4_in_float32_and_so_are_its_gradients(size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, 8, 32, 32, requires_grad=True)
+    kernel, weight = torch.randn(8, 8, *size, requires_grad=True), torch.randn(2, 8, 32, 32)
+    found = []
+    for method in ("fft", "direct"):
+        y = conv2d_same(x, kernel, method=method)
+        found.append([y.detach(), *torch.autograd.grad(y, (x, kernel), weight)])
+    for ours, direct in zip(*found, strict=True):
+        assert float((ours - direct).norm() / direct.norm()) < 1e-6
+        assert float((ours - direct).abs().max() / direct.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize(("stride", "size"), [(1, (3, 5)), (2, (5, 3)), (1, (1, 13))])
+def test_gradients_are_those_of_finite_differences(stride: int, size: tuple[int, int]) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(1, 2, 4, 5, dtype=torch.float64, requires_grad=True)
+    kernel = torch.randn(2, 2, *size, dtype=torch.float64, requires_grad=True)
+    bias = torch.randn(2, dtype=torch.float64, requires_grad=True)
+    for method in ("fft", "direct"):
+        convolved = partial(conv2d_same, stride=stride, method=method)
+        assert torch.autograd.gradcheck(convolved, (x, kernel, bias))
+
+
+@pytest.mark.parametrize("method", ["direct", "fft"])
+@pytest.mark.parametrize("height", [7, 8])
+def test_a_stride_takes_every_second_row_and_column_from_the_first(method: str, height: int) -> None:
+    x, kernel = torch.randn(2, 3, height, 9), torch.randn(4, 3, 5, 3)
+    expected = conv2d_same(x, kernel, method="direct")[:, :, ::2, ::2]
+    torch.testing.assert_close(conv2d_same(x, kernel, stride=2, method=method), expected, atol=1e-5, rtol=1e-4)
+
+
+def test_channels_last_inputs_give_the_same() -> None:
+    x, kernel = torch.randn(2, 3, 8, 8), torch.randn(4, 3, 7, 7)
+    for method in ("direct", "fft"):
+        ours = conv2d_same(x.to(memory_format=torch.channels_last), kernel, method=method)
+        torch.testing.assert_close(ours, F.conv2d(x, kernel, padding=3), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("size", "channels", "side", "stride", "faster"),
+    [
+        (5, 36, 32, 1, False),
+        (7, 36, 32, 1, True),
+        (33, 48, 32, 1, True),
+        (7, 24, 96, 1, False),
+        (15, 24, 96, 1, True),
+        (9, 3, 32, 1, False),
+        (15, 3, 32, 1, True),
+        (9, 36, 32, 2, False),
+        (15, 36, 32, 2, True),
+    ],
+)
+def test_the_rule_follows_the_measurements(size: int, channels: int, side: int, stride: int, faster: bool) -> None:
+    x, kernel = torch.empty(1, channels, side, side), torch.empty(24, channels, size, size)
+    assert fft_is_faster(x, kernel, stride) is faster
+
+
+def test_half_precision_goes_direct() -> None:
+    assert not fft_is_faster(torch.empty(1, 36, 32, 32).bfloat16(), torch.empty(36, 36, 33, 33).bfloat16(), 1)
+
+
+def test_periods_are_even_and_have_small_factors_only() -> None:
+    assert [fast_period(n) for n in (1, 7, 22, 33, 35, 48, 121)] == [2, 8, 24, 36, 36, 48, 126]
+
+
+def test_bad_arguments_are_refused() -> None:
+    x = torch.zeros(1, 1, 8, 8)
+    with pytest.raises(ValueError, match="must be odd; got 3 x 4"):
+        conv2d_same(x, torch.zeros(1, 1, 3, 4))
+    with pytest.raises(ValueError, match="auto, direct, fft; got 'gemm'"):
+        conv2d_same(x, torch.zeros(1, 1, 3, 3), method="gemm")
