@@ -5,6 +5,7 @@ BIN = $(VENV)/bin
 INSTALLED = $(VENV)/.installed
 RESULTS ?= results
 SEEDS ?= 0..2
+BENCHMARKS = kernel_predictor size_learning_step epoch memory rendering flexconv_layer flexnet_kernels njet_layer
 DEMO_ROWS = EffConv-20*,EffConv-32*,EffConv-44*,Wide-EffConv*,CIFARResNet-44
 
 .DEFAULT_GOAL := help
@@ -37,7 +38,7 @@ lint: install ## ruff, mypy, import-linter
 	$(BIN)/lint-imports --no-logo
 
 bench: install ## the benchmarks, one after the other
-	@for script in kernel_predictor size_learning_step epoch memory rendering; do \
+	@for script in $(BENCHMARKS); do \
 	  $(BIN)/python -m benchmarks.$$script || exit 1; echo; done
 
 render: install ## write RESULTS/rendered anew from the records

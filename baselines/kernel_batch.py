@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from baselines.ckconv import CKConv2d
 from baselines.flexconv import FlexConv2d, centre, crop_side, gaussian_mask
-from baselines.pointwise import affine, matrix
+from baselines.pointwise import MaskedLinear, affine, matrix
 from baselines.stacked_nets import grid_features, kind
 
 KernelLayer = FlexConv2d | CKConv2d
@@ -115,31 +115,27 @@ def together(group: Sequence[Job]) -> list[Tensor]:
     """The kernels of a group."""
     points = centre(group[0].layer.positions, hull(group))
     z = grid_features([job.layer.kernel_net for job in group], points).unflatten(-1, points.shape[1:])
-    mask = masks(group, points)
-    if mask is not None:  # m (A z + a) = [A a] [m z; m]: one feature more is cheaper than a product with the kernel
-        z = torch.cat([z * mask, mask], 1)
-    return [readout(job, z_n) for job, z_n in zip(group, z.unbind(), strict=True)]
+    each_mask = masks(group, points)
+    return [readout(job, z_n, m_n) for job, z_n, m_n in zip(group, z.unbind(), each_mask, strict=True)]
 
 
-def masks(group: Sequence[Job], points: Tensor) -> Tensor | None:
-    """The masks (G, 1, kh, kw) at points (2, kh, kw), or None for layers without."""
+def masks(group: Sequence[Job], points: Tensor) -> Sequence[Tensor | None]:
+    """The masks (kh, kw) of the layers at points (2, kh, kw); None of layers without."""
     layers = [job.layer for job in group if isinstance(job.layer, FlexConv2d)]
     if not layers:
-        return None
+        return [None] * len(group)
     if all(job.window == job.size for job in group):
-        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unsqueeze(1)
-    found = [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
-    return torch.stack(found).unsqueeze(1)
+        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unbind()
+    return [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
 
 
-def readout(job: Job, z: Tensor) -> Tensor:
-    """The last linear layer of a network. z: (h or h + 1, KH, KW), the last one its mask -> (out, in, kh, kw)."""
-    layer = job.layer
-    output = layer.kernel_net.output
-    assert output.bias is not None
-    z = centre(z, job.extent).flatten(1)
-    masked = len(z) > output.in_channels
-    kernel = torch.cat([matrix(output), output.bias.unsqueeze(1)], 1) @ z if masked else affine(output, z)
+def readout(job: Job, z: Tensor, mask: Tensor | None) -> Tensor:
+    """The last linear layer of a network, times the mask. z: (h, KH, KW), mask: (KH, KW) -> (out, in, kh, kw)."""
+    layer, output, z = job.layer, job.layer.kernel_net.output, centre(z, job.extent).flatten(1)
+    if mask is None:
+        kernel = affine(output, z)
+    else:
+        kernel = MaskedLinear.apply(z, centre(mask, job.extent).reshape(1, -1), matrix(output), output.bias)
     return centre(kernel.view(layer.out_channels, layer.in_channels, *job.extent), job.window)
 
 

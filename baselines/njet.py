@@ -17,14 +17,18 @@ SCALES = (-100.0, 7.0)  # sigma from 2^-100, finite in float32 as is its inverse
 FAR = 40.0  # in sigmas: exp(-FAR^2 / 2) is 0 in float64
 
 
+class ScaleError(ValueError, FloatingPointError):
+    """A scale that no layer can have: asked for (a wrong value) or arrived at by learning (training diverged)."""
+
+
 def half_width(scale: float, extent: float) -> int:
     """h = ceil(extent sigma + 0.5), sigma = 2^scale; the kernel has the 2h + 1 taps -h..h, never fewer than 3.
 
-    Raises `ValueError` for a scale that is not finite, or far from any image's.
+    Raises `ScaleError` for a scale that is not finite, or far from any image's.
     """
     least, most = SCALES
     if not least <= scale <= most:  # NaN is neither
-        raise ValueError(f"the scale of an N-Jet layer lies in {least:g}..{most:g}; got {scale:g}: learn more slowly")
+        raise ScaleError(f"the scale of an N-Jet layer lies in {least:g}..{most:g}; got {scale:g}: learn more slowly")
     return math.ceil(extent * 2.0**scale + 0.5)
 
 

@@ -148,7 +148,8 @@ def _complaint(key: str, tensors: Mapping[str, Tensor], shape: Shape) -> str:
     expected = f"({', '.join(map(str, shape))}{',' if len(shape) == 1 else ''})"
     if key not in tensors:
         return f"{key} is missing: a tensor of shape {expected} is expected"
-    return f"{key} has shape {tuple(tensors[key].shape)}: {expected} is expected"
+    other = " by the shape of out_layer.weight" if key == "out_layer.bias" else ""  # nothing else knows the classes
+    return f"{key} has shape {tuple(tensors[key].shape)}: {expected} is expected{other}"
 
 
 def horizon_of_layers(tensors: Mapping[str, Tensor], told: int | None) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 RATIO = (1, 2, 4)  # He et al.'s widths 16, 32, 64
+REACHES = (1.02, 1.2, math.inf)  # how far from 1:2:4 to look, in this order
 
 Widths = tuple[int, int, int]
 
@@ -24,11 +25,15 @@ def uniform_widths(depth: int, size: int, budget: int, *, tolerance: float = 0.0
     area = size * size
     least, most = math.ceil(budget * (1 - tolerance) / area), math.floor(budget * (1 + tolerance) / area)
     # R-33: the paper has no such control; 'nearest' is ours.
-    found = min(
-        within(blocks, least, most),
-        key=lambda widths: (distance(widths), abs(area * pairs(widths, blocks) - budget), widths),
-        default=None,
-    )
+    found = None
+    for reach in REACHES:
+        found = min(
+            within(blocks, least, most, reach),
+            key=lambda widths: (distance(widths), abs(area * pairs(widths, blocks) - budget), widths),
+            default=None,
+        )
+        if found is not None and distance(found) <= math.log(reach) ** 2 / 2:
+            break  # whatever is out of reach is farther than that
     if found is None:
         raise ValueError(
             f"no widths give a ResNet-{depth} of {size} x {size} kernels {budget:,} weights within {tolerance:.2%}; "
@@ -54,15 +59,16 @@ def pairs(widths: Widths, blocks: int) -> int:
     return (a + later * a) * a + (a + later * b) * b + (b + later * c) * c
 
 
-def within(blocks: int, least: int, most: int) -> Iterator[Widths]:
-    """All widths a <= b <= c with `least` <= `pairs` <= `most`."""
+def within(blocks: int, least: int, most: int, reach: float) -> Iterator[Widths]:
+    """All widths a <= b <= c with `least` <= `pairs` <= `most` and both b / 2a and c / 2b in 1 / reach .. reach."""
     later = 2 * blocks - 1
     for a in range(1, math.isqrt(most) + 1):
-        for b in range(a, math.isqrt(most) + 1):
-            if pairs((a, b, b), blocks) > most:
+        for b in range(max(a, math.ceil(2 * a / reach)), math.isqrt(most) + 1):
+            if b > 2 * a * reach or pairs((a, b, b), blocks) > most:
                 break
             rest = most - pairs((a, b, 0), blocks)
             c = (math.isqrt(b * b + 4 * later * rest) - b) // (2 * later)  # the largest with later c^2 + b c <= rest
-            while c >= b and pairs((a, b, c), blocks) >= least:
-                yield a, b, c
+            while c >= max(b, 2 * b / reach) and pairs((a, b, c), blocks) >= least:
+                if c <= 2 * b * reach:
+                    yield a, b, c
                 c -= 1

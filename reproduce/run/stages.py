@@ -35,7 +35,7 @@ class Result:
 
 
 def carry_out(run: Run) -> Result:
-    """Both stages. A loss that is not finite gives the outcome `diverged`, an exception `failed`.
+    """Both stages. A loss that is not finite, or a number out of its range, is `diverged`, another exception `failed`.
 
     Raises `Interrupted`, `UserError` and `OSError` (a full disk, say): those are no results.
     """
@@ -47,6 +47,8 @@ def carry_out(run: Run) -> Result:
         raise
     except effconv.DivergedError as error:
         return Result(outcome=Outcome(status="diverged", reason=f"size learning: {reason(error)}"), params=params)
+    except FloatingPointError as error:  # such as an N-Jet layer's sigma that ran away
+        return Result(outcome=Outcome(status="diverged", reason=reason(error)), params=params)
     except Exception as error:
         if (full := disk_full(error)) is not None:
             raise full from error

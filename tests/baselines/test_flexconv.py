@@ -41,7 +41,8 @@ def slow_mask(points: Tensor, mask: list[list[float]]) -> Tensor:
     def at(p: list[float]) -> float:
         return math.exp(-sum(((p[d] - mask[d][0]) / mask[d][1]) ** 2 / 2 for d in (0, 1)))
 
-    return torch.tensor([at(p) for p in points.flatten(1).t().tolist()]).double().view(points.shape[1:])
+    values = [at(p) for p in points.flatten(1).t().tolist()]
+    return torch.tensor(values, dtype=torch.float64).view(points.shape[1:])
 
 
 def slow_kernel(layer: FlexConv2d, mask: list[list[float]]) -> Tensor:

@@ -1,0 +1,107 @@
+"""What generating the kernel costs a FlexConv layer: its share of forward and backward, with the faster convolution.
+
+36 -> 36 channels, 32 x 32, horizon 33, batch 64 (16 from k = 15 on), one thread, CPU seconds. Kernel generation is
+`kernel()` and the gradients to all its parameters; the layer is `forward` and the gradients to input and parameters.
+Beside it both convolutions, with a kernel that is given; where the slower one takes more than ten times as long it is
+left out. `--crossover` times direct and FFT convolution alone, for the rule in `baselines/large_conv.py`.
+
+    python -m benchmarks.flexconv_layer
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from baselines.flexconv import FlexConv2d
+from baselines.large_conv import conv2d_same, fft_is_faster
+from benchmarks.side_by_side import Comparison, Measure, side_by_side, spread, table, timed, verdict, warn_if_busy
+
+CHANNELS, SIDE, HORIZON = 36, 32, 33
+TARGETS = {5: 0.03, 9: 0.03, 13: 0.03, 15: 0.03, 21: 0.03, 33: 0.06}
+REPEATS = 10  # of the generation, in a row: it takes a few milliseconds
+GENERATION, LAYER, METHODS = "generation", "layer", ("direct", "fft")
+CROSSOVER = [(64, 3, 24, 32), (64, 24, 24, 32), (64, 36, 36, 32), (64, 48, 48, 32), (64, 64, 64, 8), (8, 24, 24, 96)]
+
+
+def forward_backward(run: Callable[[], Tensor], inputs: Sequence[Tensor], repeats: int = 1) -> Measure:
+    weight = torch.randn_like(run())
+    return timed(lambda: torch.autograd.grad(run(), inputs, weight), repeats=repeats, clock=time.process_time)
+
+
+def layer_of_size(k: int) -> FlexConv2d:
+    """Its mask is cropped to k x k."""
+    layer = FlexConv2d(CHANNELS, CHANNELS, horizon=HORIZON)
+    with torch.no_grad():
+        layer.mask_params[:, 1] = ((k - 1) / (HORIZON - 1) + 0.01) / 2.146
+    assert layer.kernel_size() == (k, k)
+    return layer
+
+
+def convolutions(x: Tensor, kernel: Tensor, methods: Sequence[str] = METHODS) -> dict[str, Measure]:
+    kernel = kernel.detach().requires_grad_()
+    return {m: forward_backward(lambda m=m: conv2d_same(x, kernel, method=m), [x, kernel]) for m in methods}  # type: ignore[misc]
+
+
+def share_row(k: int, rounds: int) -> list[object]:
+    layer = layer_of_size(k)
+    batch = 64 if k < 15 else 16
+    x = torch.randn(batch, CHANNELS, SIDE, SIDE, requires_grad=True)
+    kernel_parameters = [p for name, p in layer.named_parameters() if name != "bias"]
+    found = side_by_side(
+        {
+            GENERATION: forward_backward(layer.kernel, kernel_parameters, REPEATS),
+            LAYER: forward_backward(lambda: layer(x), [x, *layer.parameters()]),
+            **convolutions(x, layer.kernel(), METHODS if k < 13 else METHODS[1:]),
+        },
+        rounds=rounds,
+    )
+    share = found.ratio(GENERATION, LAYER)
+    chosen = METHODS[fft_is_faster(x, layer.kernel(), 1)]
+    return [k, batch, *milliseconds(found, (GENERATION, LAYER, *METHODS)), chosen, *percent(found, share, TARGETS[k])]
+
+
+def milliseconds(found: Comparison, names: Sequence[str]) -> list[object]:
+    return [f"{1000 * found.median(name):.1f}" if name in found.seconds else "-" for name in names]
+
+
+def percent(found: Comparison, share: float, target: float) -> list[object]:
+    shares = [100 * ratio for ratio in found.ratios(GENERATION, LAYER)]
+    return [100 * share, spread(shares), verdict(100 * share, at_most=100 * target)]
+
+
+def crossover_rows(rounds: int) -> list[list[object]]:
+    rows: list[list[object]] = []
+    for batch, c_in, c_out, side in CROSSOVER:
+        x = torch.randn(batch, c_in, side, side, requires_grad=True)
+        for k in (3, 5, 7, 9, 11, 13):
+            kernel = torch.randn(c_out, c_in, k, k)
+            found = side_by_side(convolutions(x, kernel), rounds=rounds)
+            ratio, chosen = found.ratio("direct", "fft"), METHODS[fft_is_faster(x, kernel, 1)]
+            rows.append([batch, c_in, c_out, side, k, *milliseconds(found, METHODS), ratio, chosen])
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--rounds", type=int, default=7, help="A B C C B A this often [7]")
+    parser.add_argument("--crossover", action="store_true", help="direct against FFT instead")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    warn_if_busy()
+    if arguments.crossover:
+        headers = ["batch", "in", "out", "side", "k", *METHODS, "direct / fft", "rule"]
+        table("Convolution, forward and backward (ms of CPU)", headers, crossover_rows(arguments.rounds))
+        return
+    headers = ["k", "batch", GENERATION, LAYER, *METHODS, "layer's", "share %", "range", "target"]
+    rows = [share_row(k, arguments.rounds) for k in TARGETS]
+    table("FlexConv layer, 36 -> 36, 32 x 32, forward and backward, one thread (ms of CPU)", headers, rows)
+
+
+if __name__ == "__main__":
+    main()
