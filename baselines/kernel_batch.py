@@ -32,6 +32,7 @@ class Limits:
 # On the CPU measured with benchmarks/flexnet_kernels.py: one more pass costs as much as about 500 positions. On other
 # devices an operation costs more to start than these positions cost; memory alone sets the limit.
 CPU, OTHERS = Limits(16384, 512), Limits(65536, 65536)
+FEW = 400  # positions of a kernel; with more, `MaskedLinear` is the faster last layer on the CPU
 
 
 @dataclass(frozen=True)
@@ -115,27 +116,38 @@ def together(group: Sequence[Job]) -> list[Tensor]:
     """The kernels of a group."""
     points = centre(group[0].layer.positions, hull(group))
     z = grid_features([job.layer.kernel_net for job in group], points).unflatten(-1, points.shape[1:])
-    each_mask = masks(group, points)
-    return [readout(job, z_n, m_n) for job, z_n, m_n in zip(group, z.unbind(), each_mask, strict=True)]
+    mask = masks(group, points)
+    if mask is None:
+        return [readout(job, z_n) for job, z_n in zip(group, z.unbind(), strict=True)]
+    if points[0].numel() <= FEW or points.device.type != "cpu":
+        return [readout(job, z_n) for job, z_n in zip(group, torch.cat((z * mask, mask), 1).unbind(), strict=True)]
+    return [readout(job, z_n, m_n) for job, z_n, m_n in zip(group, z.unbind(), mask.unbind(), strict=True)]
 
 
-def masks(group: Sequence[Job], points: Tensor) -> Sequence[Tensor | None]:
-    """The masks (kh, kw) of the layers at points (2, kh, kw); None of layers without."""
+def masks(group: Sequence[Job], points: Tensor) -> Tensor | None:
+    """The masks (G, 1, kh, kw) at points (2, kh, kw), or None for layers without."""
     layers = [job.layer for job in group if isinstance(job.layer, FlexConv2d)]
     if not layers:
-        return [None] * len(group)
+        return None
     if all(job.window == job.size for job in group):
-        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unbind()
-    return [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
+        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unsqueeze(1)
+    found = [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
+    return torch.stack(found).unsqueeze(1)
 
 
-def readout(job: Job, z: Tensor, mask: Tensor | None) -> Tensor:
-    """The last linear layer of a network, times the mask. z: (h, KH, KW), mask: (KH, KW) -> (out, in, kh, kw)."""
+def readout(job: Job, z: Tensor, mask: Tensor | None = None) -> Tensor:
+    """A z + a, or m (A z + a) = [A a] [m z; m] with a mask, which may be in z already -> (out, in, kh, kw).
+
+    z: (h, KH, KW) or (h + 1, KH, KW), mask: (1, KH, KW).
+    """
     layer, output, z = job.layer, job.layer.kernel_net.output, centre(z, job.extent).flatten(1)
-    if mask is None:
-        kernel = affine(output, z)
+    assert output.bias is not None
+    if mask is not None:
+        kernel = MaskedLinear.apply(z, centre(mask, job.extent).flatten(1), matrix(output), output.bias)
+    elif len(z) > output.in_channels:
+        kernel = torch.cat((matrix(output), output.bias.unsqueeze(1)), 1) @ z
     else:
-        kernel = MaskedLinear.apply(z, centre(mask, job.extent).reshape(1, -1), matrix(output), output.bias)
+        kernel = affine(output, z)
     return centre(kernel.view(layer.out_channels, layer.in_channels, *job.extent), job.window)
 
 

@@ -68,9 +68,10 @@ def shapes(structure: Structure) -> dict[str, Shape]:
 
 def layer_shapes(structure: Structure, name: str, c_in: str, c_out: str) -> dict[str, Shape]:
     """The keys of one FlexConv or CKConv layer."""
-    found: dict[str, Shape] = {f"{name}.bias": (c_out,), f"{name}.train_length": (1,)}
-    if structure.masked:
-        found |= {f"{name}.mask_params": (2, 2), f"{name}.temperature": (1,), f"{name}.mask_threshold": (1,)}
+    found: dict[str, Shape] = {f"{name}.bias": (c_out,)}
+    found |= {f"{name}.mask_params": (2, 2)} if structure.masked else {}
+    found |= {f"{name}.train_length": (1,)}
+    found |= {f"{name}.temperature": (1,), f"{name}.mask_threshold": (1,)} if structure.masked else {}
     kernel = _siren if structure.kernel_net == "siren" else _filter_net
     return found | kernel(structure, f"{name}.Kernel", f"{c_out}*{c_in}")
 
@@ -88,13 +89,14 @@ def _siren(structure: Structure, name: str, units: str) -> dict[str, Shape]:
 def _filter_net(structure: Structure, name: str, units: str) -> dict[str, Shape]:
     axes = {"magnet": 2, "gabor": 1}.get(structure.kernel_net)
     found: dict[str, Shape] = {}
+    for i in range(structure.filters - 1):
+        found |= _linear(f"{name}.linear.{i}", "hidden", "hidden")
+    found |= _linear(f"{name}.output_linear", units, "hidden")
     for i in range(structure.filters):
         if axes is not None:
             found |= {f"{name}.filters.{i}.mu": ("hidden", 2), f"{name}.filters.{i}.gamma": ("hidden", axes)}
         found |= _linear(f"{name}.filters.{i}.linear", "hidden", 2)
-    for i in range(structure.filters - 1):
-        found |= _linear(f"{name}.linear.{i}", "hidden", "hidden")
-    return found | _linear(f"{name}.output_linear", units, "hidden")
+    return found
 
 
 def _linear(name: str, outputs: int | str, inputs: int | str) -> dict[str, Shape]:

@@ -26,6 +26,7 @@ from torchvision import transforms
 
 from baselines.resnet import cifar_resnet
 from benchmarks.side_by_side import Measure, side_by_side, spread, table, verdict, warn_if_busy
+from reproduce.networks import network
 from reproduce.recipes import training
 from reproduce.records import DataOrigin
 from reproduce.run.datasets import Dataset, Split
@@ -70,7 +71,7 @@ class Silent:
 
 def ours(split: Split) -> Measure:
     """One epoch of the suite's own training loop; the seconds are those that its record would hold."""
-    recipe = training("cifar_resnet", "cifar10", Protocol(base="quick", epochs=1))
+    recipe = training(network("control: ResNet-20"), "cifar10", Protocol(base="quick", epochs=1))
     assert recipe.batch_size == BATCH
     few = Split(images=split.images[:8], labels=split.labels[:8])
     origin = DataOrigin(

@@ -71,7 +71,6 @@ def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]
         source = _source(request)
         chosen = _chosen_rows(request, source)
         todo = plan.make_plan(chosen, request.seeds, store, any_source=source is None)
-        plan.check_built(todo)
         if request.dry_run:
             _print_plan(todo, request, store, out)
             return 0
@@ -122,8 +121,6 @@ def _source(request: Request) -> str | None:
 
 def _run(todo: Plan, request: Request, store: Store, source: str | None, *, err: Say, stop: Callable[[], bool]) -> int:
     """Do the missing runs; returns 1 if any of them failed or stands blocked, else 0."""
-    if todo.unbuilt:
-        err(f"not built yet, skipped: {', '.join(todo.unbuilt)}")
     for line in todo.blocked:
         err(f"error: {line}")
     if not todo.todo:
@@ -199,7 +196,7 @@ def _cheaper(todo: Plan, request: Request, device: str) -> str:
         return others
     quick = replace(request, protocol=request.protocol.model_copy(update={"base": "quick"}))
     shorter = {row.name: row.spec for row in _all_rows(quick, None)}
-    runs = [plan.Run(run.name, spec, run.seed) for run in todo.todo if (spec := shorter[run.name]) is not None]
+    runs = [plan.Run(run.name, shorter[run.name], run.seed) for run in todo.todo]
     return f"--protocol quick (about {plan.duration(plan.total_seconds(runs, device, request.jobs))}), {others}"
 
 

@@ -30,7 +30,7 @@ class Row:
 
     name: str
     experiment: str
-    spec: RunSpec | None  # None: this model is not built yet
+    spec: RunSpec
     paper: PaperRow | None  # None: a control, or a depth or budget that the paper does not show
 
 
@@ -119,10 +119,8 @@ def _row(experiment: str, name: str, *, protocol: Protocol, source: str | None, 
     )
 
 
-def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, threads: int) -> RunSpec | None:
+def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, threads: int) -> RunSpec:
     found = network(name)
-    if found is None:
-        return None
     recipe = recipes.training(found, dataset, protocol)
     learning = None if found.budget is None else recipes.size_learning(found, dataset, protocol, recipe)
     return RunSpec(

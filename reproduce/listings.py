@@ -35,7 +35,7 @@ Entry = dict[str, Any]
 def models() -> list[Entry]:
     """One entry for each row of Tables 1-4; then, with `table` null, for what Figure 3 alone shows and what no row has.
 
-    Counts are at the initial kernel sizes and null while the model is not built; `budget` is what Eq. 3 is to come to.
+    Counts are at the initial kernel sizes; `budget` is what Eq. 3 is to come to.
     """
     protocol = Protocol(base="paper")
     tables = [(row, table) for table in TABLES for row in experiments.rows(table, protocol) if row.paper]
@@ -47,31 +47,30 @@ def models() -> list[Entry]:
 
 def _row_entry(row: Row, table: str | None) -> Entry:
     """An entry with what the paper prints. Of learned sizes that is the budget, no total to compare."""
-    entry = _entry(row.name, None if row.spec is None else row.spec.model, experiments.dataset_of(row.experiment))
-    learning = None if row.spec is None else row.spec.size_learning
+    entry = _entry(row.name, row.spec.model, row.spec.data.name)
+    learning = row.spec.size_learning
     entry |= {"table": table, "budget": None if learning is None else learning.budget}
     if row.paper is not None:
         entry |= {"paper_size": row.paper.size, "note": row.paper.note or None}
-        if entry["built"] and learning is None:
+        if learning is None:
             entry["differs"] = differs(entry["total_params"], row.paper.size)
     return entry
 
 
-def _entry(name: str, model: ModelSpec | None, dataset: str) -> Entry:
-    counts = None if model is None else complexity(model, dataset)
+def _entry(name: str, model: ModelSpec, dataset: str) -> Entry:
+    counts = complexity(model, dataset)
     return {
         "name": name,
         "table": None,
         "dataset": dataset,
-        "total_params": None if counts is None else counts.total,
-        "eq3_params": None if counts is None else counts.eq3,
-        "macs": None if counts is None else counts.macs,
-        "layers": None if counts is None else counts.layers,
+        "total_params": counts.total,
+        "eq3_params": counts.eq3,
+        "macs": counts.macs,
+        "layers": counts.layers,
         "paper_size": None,
         "differs": None,
         "note": None,
         "budget": None,
-        "built": counts is not None,
     }
 
 
@@ -98,8 +97,6 @@ def models_text(entries: Iterable[Entry]) -> str:
 
 def _line(entry: Entry) -> tuple[str, ...]:
     name, size = f"  {entry['name']}", entry["paper_size"] or ""
-    if not entry["built"]:
-        return name, size, "not built ", "", "", ""
     total = f"{entry['total_params']:,}{'*' if entry['differs'] else ' '}"
     return name, size, total, f"{entry['eq3_params']:,}", _short(entry["macs"]), str(entry["layers"])
 
@@ -152,7 +149,7 @@ def _cells(experiment: str, records: list[RunRecord]) -> list[Entry]:
     found = []
     for protocol in sorted({record.spec.protocol for record in records}):
         for row in _rows(experiment, protocol):
-            here = by_cell.get(row.spec.cell_id, []) if row.spec else []
+            here = by_cell.get(row.spec.cell_id, [])
             if here:
                 seeds = {record.seed: record.outcome.status for record in here}
                 found.append({"experiment": experiment, "protocol": protocol, "row": row.name, "seeds": seeds})

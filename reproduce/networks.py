@@ -67,8 +67,8 @@ OTHERS: Mapping[str, tuple[str, ModelSpec]] = {
 }
 
 
-def network(name: str) -> Network | None:
-    """The network that a row's name means, or None while it is not built."""
+def network(name: str) -> Network:
+    """The network that a row's name means. Raises `KeyError` for a name that is none of a row."""
     if name in BASELINES:
         return Network(model=BASELINES[name])
     match = re.fullmatch(r"EffConv-(\d+) (\d+\.\d+)M", name)
@@ -84,7 +84,9 @@ def network(name: str) -> Network | None:
     if match is not None:
         return Network(model=_resnet(int(match[1])))
     match = re.fullmatch(r"WRN-(\d+)-(\d+)", name)
-    return None if match is None else Network(model=_wide_resnet(int(match[1]), int(match[2])))
+    if match is not None:
+        return Network(model=_wide_resnet(int(match[1]), int(match[2])))
+    raise KeyError(f"no row is named {name!r}")
 
 
 def control_names(budget: int) -> list[str]:

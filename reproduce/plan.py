@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduce.complexity import complexity
-from reproduce.errors import UsageError, UserError
+from reproduce.errors import UsageError
 from reproduce.experiments import Row
 from reproduce.records import RunRecord
 from reproduce.specs import DATASETS, PROTOCOL_VERSION, RunSpec
@@ -36,7 +36,6 @@ class Plan:
 
     todo: list[Run] = field(default_factory=list)
     done: list[Run] = field(default_factory=list)
-    unbuilt: list[str] = field(default_factory=list)
     blocked: list[str] = field(default_factory=list)
 
     @property
@@ -52,9 +51,6 @@ def make_plan(rows: Iterable[Row], seeds: Sequence[int], store: Store, *, any_so
     plan = Plan()
     sightless = _finished_cells(store.records()) if any_source else set()
     for row in rows:
-        if row.spec is None:
-            plan.unbuilt.append(row.name)
-            continue
         check_budget(row.name, row.spec)
         for seed in seeds:
             blocked = store.blocked(row.spec, seed)
@@ -87,12 +83,6 @@ def check_budget(name: str, spec: RunSpec) -> None:
         raise UsageError(f"{name}: the budget is out of reach; sizes 1 to 7 give from {low:,} to {high:,} weights")
 
 
-def check_built(plan: Plan) -> None:
-    """Raises `UserError` if the command asks only for rows whose model is not built yet."""
-    if plan.unbuilt and not plan.total:
-        raise UserError(f"not built yet: {', '.join(plan.unbuilt)}; `reproduce models` lists the models that are built")
-
-
 def seconds(spec: RunSpec, device: str) -> float:
     """A rough estimate of one run in seconds, of both stages and the evaluations, on "cpu" or "cuda"."""
     facts = DATASETS[spec.data.name]
@@ -102,7 +92,8 @@ def seconds(spec: RunSpec, device: str) -> float:
     learning = spec.size_learning
     growth = 1.0 if learning is None else learning.budget / counts.eq3
     macs = counts.work + (growth - 1.0) * counts.eq3_macs
-    epochs = spec.training.epochs + (0.0 if learning is None else SIZE_LEARNING_COST * learning.epochs)
+    seen = learning is not None and learning.source == "data"  # the other controls train no CNN in stage 1
+    epochs = spec.training.epochs + (SIZE_LEARNING_COST * learning.epochs if learning and seen else 0.0)
     evaluations = spec.training.epochs / spec.training.evaluate_every
     work = macs * (3 * images * epochs + tests * evaluations)  # a backward pass costs twice a forward pass
     if device == "cpu":
@@ -142,15 +133,14 @@ def entries(plan: Plan, store: Store, device: str) -> list[dict[str, Any]]:
 
 
 def lines(plan: Plan, found: Iterable[dict[str, Any]]) -> list[str]:
-    """`entries` for people, and the rows and files that stand in the way."""
+    """`entries` for people, and the files that stand in the way."""
     runs = [
         f"{entry['name']}, seed {entry['seed']}, {entry['protocol']}: "
         + ("finished" if entry["finished"] else f"to run, about {duration(entry['estimated_seconds'])}")
         + f"; {entry['record']}"
         for entry in found
     ]
-    unbuilt = [f"{name}: not built yet" for name in plan.unbuilt]
-    return runs + unbuilt + [f"blocked: {line}" for line in plan.blocked]
+    return runs + [f"blocked: {line}" for line in plan.blocked]
 
 
 def duration(span: float) -> str:

@@ -76,7 +76,7 @@ def cells_of(rows: Sequence[Row], shelf: Shelf, *, one_source: bool = False) -> 
 def is_smoke_test(cells: Sequence[Cell]) -> bool:
     """Whether these rows are filled, or would be filled, by runs on the bundled digits: no measurement."""
     filled = [cell.series.source for cell in cells if cell.series is not None]
-    asked = [cell.row.spec.data.source for cell in cells if cell.row.spec is not None]
+    asked = [cell.row.spec.data.source for cell in cells]
     return DIGITS in (filled or asked)
 
 
@@ -94,13 +94,19 @@ def best(cell: Cell) -> list[Evaluation]:
 def layer_sizes(record: RunRecord) -> dict[str, int]:
     """Learned sizes by layer in forward order; empty for a fixed network.
 
-    A record's file sorts its keys, so the order comes from the kernels' list, else from the numbers in the names.
+    A record's file sorts its keys, so the order comes from the kernels' list, else from the names.
     """
     sizes = record.sizes or {}
     order = [picture.layer for picture in record.kernels]
     if sorted(order) != sorted(sizes):
-        order = sorted(sizes, key=_natural)
+        order = sorted(sizes, key=_forward)
     return {layer: sizes[layer] for layer in order}
+
+
+def own_sizes(record: RunRecord) -> dict[str, list[int]]:
+    """[height, width] of a baseline's layers that set their own, in forward order; empty where there are none."""
+    sizes = record.kernel_sizes or {}
+    return {layer: sizes[layer] for layer in sorted(sizes, key=_forward)}
 
 
 def seconds(cell: Cell) -> list[Seconds]:
@@ -124,11 +130,12 @@ def device(record: RunRecord) -> str:
 
 
 def _recorded_resnets(dataset: str, protocol: Protocol, shelf: Shelf) -> Iterator[tuple[int, int]]:
-    """(depth, budget) of each recorded ResNet with learned sizes, on this data set under this protocol."""
+    """(depth, budget) of each recorded ResNet with learned sizes, on this data set under this protocol; no controls."""
     for spec in (record.spec for record in shelf.records):
-        here = spec.data.name == dataset and spec.protocol == protocol.name
-        if here and spec.size_learning is not None and spec.model.family == "cifar_resnet":
-            yield int(str(spec.model.args["depth"])), spec.size_learning.budget
+        here = spec.data.name == dataset and spec.protocol == protocol.name and spec.model.family == "cifar_resnet"
+        learning = spec.size_learning
+        if here and learning is not None and learning.source == "data" and learning.labels == "true":
+            yield int(str(spec.model.args["depth"])), learning.budget
 
 
 def _cell(row: Row, several: Sequence[Series]) -> Cell:
@@ -136,9 +143,10 @@ def _cell(row: Row, several: Sequence[Series]) -> Cell:
     return Cell(row=row, series=chosen, others=tuple(one for one in several if one is not chosen))
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
-    """Sorts `layer1.10` behind `layer1.9`."""
-    return [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+def _forward(name: str) -> tuple[int, list[tuple[int, str]]]:
+    """Sorts `blocks.10.conv1` behind `blocks.9.conv1`, and the first layer, `conv1`, before all blocks."""
+    parts = [(int(part), "") if part.isdigit() else (-1, part) for part in re.split(r"(\d+)", name)]
+    return name.count("."), parts
 
 
 def _seconds(machine: str, where: str, records: Sequence[RunRecord]) -> Seconds:

@@ -64,9 +64,7 @@ def header(table: Table, title: str) -> str:
 
 
 def state(cell: Cell) -> str:
-    """How far a row is: "finished", "diverged", "failed", "not run" or "not built yet"."""
-    if cell.row.spec is None:
-        return "not built yet"
+    """How far a row is: "finished", "diverged", "failed" or "not run"."""
     if cell.series is None:
         return "not run"
     return "finished" if cell.finished else " and ".join(sorted({one.outcome.status for one in cell.unfinished}))

@@ -107,7 +107,7 @@ def _figure3(cells: Sequence[Cell], shelf: Shelf, smoke: bool) -> dict[str, Any]
 def _place(cell: Cell) -> tuple[int, int]:
     """(depth, budget) of a row of Figure 3; each of them has learned sizes."""
     spec = cell.row.spec
-    if spec is None or spec.size_learning is None:
+    if spec.size_learning is None:
         raise ValueError(f"{cell.row.name} has no place in Figure 3: its sizes are not learned")
     return int(str(spec.model.args["depth"])), spec.size_learning.budget
 

@@ -8,7 +8,7 @@ from typing import Any
 from reproduce.paper import PaperRow
 from reproduce.records import RunRecord
 from reproduce.report import words
-from reproduce.report.cells import Cell, Seconds, device, last, layer_sizes, seconds
+from reproduce.report.cells import Cell, Seconds, device, last, layer_sizes, own_sizes, seconds
 from reproduce.report.columns import others, state
 from reproduce.report.shelf import Series
 from reproduce.report.statistics import Summary
@@ -87,6 +87,7 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "device": device(record),
         "params": record.params.model_dump(mode="json"),
         "sizes": layer_sizes(record),
+        "kernel_sizes": own_sizes(record),
         "snapped": None if record.snapped is None else record.snapped.model_dump(mode="json"),
         "best": None if metrics is None else metrics.best.model_dump(mode="json"),
         "best_selected_on": None if metrics is None else metrics.best_selected_on,

@@ -8,7 +8,7 @@ from tabulate import tabulate
 
 from reproduce import paper
 from reproduce.report import words
-from reproduce.report.cells import Cell, best, last, layer_sizes, seconds
+from reproduce.report.cells import Cell, best, last, layer_sizes, own_sizes, seconds
 from reproduce.report.table import Table
 from reproduce.report.words import NOTHING
 
@@ -62,6 +62,17 @@ def learned_sizes(table: Table) -> str:
                 sizes = list(layer_sizes(record).values())
                 rows.append([cell.row.name, str(record.seed), " ".join(map(str, sizes)), *_snapping(cell, record.seed)])
     return grid(headers, rows) if rows else ""
+
+
+def own_kernel_sizes(table: Table) -> str:
+    """Kernel sizes of the baselines whose layers set them: height x width of each seed at the end of training."""
+    rows = [
+        [cell.row.name, str(record.seed), " ".join(words.kernel(*size) for size in own_sizes(record).values())]
+        for cell in table.every
+        for record in cell.finished
+        if record.kernel_sizes
+    ]
+    return grid(["model", "seed", "sizes in forward order, at the end of training"], rows) if rows else ""
 
 
 def seconds_by_stage(table: Table) -> str:
@@ -130,11 +141,10 @@ def _settings(table: Table) -> list[str]:
     found: dict[str, list[str]] = {}
     for cell in table.every:
         spec = cell.row.spec
-        if spec is not None:
-            found.setdefault(f"Training: {words.recipe(spec.training)}", []).append(cell.row.name)
-            if spec.size_learning is not None:
-                text = f"Size learning: {words.size_learning(spec.size_learning)}"
-                found.setdefault(text, []).append(cell.row.name)
+        found.setdefault(f"Training: {words.recipe(spec.training)}", []).append(cell.row.name)
+        if spec.size_learning is not None:
+            text = f"Size learning: {words.size_learning(spec.size_learning)}"
+            found.setdefault(text, []).append(cell.row.name)
     trainings = sum(text.startswith("Training") for text in found)
     return [
         text + (f" ({', '.join(names)})" if trainings > 1 and text.startswith("Training") else "") + "."
@@ -162,16 +172,14 @@ def _machines(table: Table) -> list[str]:
 
 def _empty_rows(table: Table) -> list[str]:
     """How much of the paper's table is still to come."""
-    missing = sum(cell.row.spec is None for cell in table.cells)
-    waiting = sum(cell.row.spec is not None and cell.series is None for cell in table.cells)
-    filled = len(table.cells) - missing - waiting
-    rest = f"{waiting} are not run, {missing} are not built"
-    return [f"Of the paper's {len(table.cells)} rows {filled} have runs, {rest}."]
+    waiting = sum(cell.series is None for cell in table.cells)
+    filled = len(table.cells) - waiting
+    return [f"Of the paper's {len(table.cells)} rows {filled} have runs, {waiting} are not run."]
 
 
 def _tags(table: Table) -> set[str]:
     """Tags of the deviations that bear on the cells that have runs."""
-    specs = [cell.row.spec for cell in table.every if cell.series is not None and cell.row.spec is not None]
+    specs = [cell.row.spec for cell in table.every if cell.series is not None]
     if not specs:
         return set()
     tags = {"R-15", "R-17", "R-18", "R-22"}

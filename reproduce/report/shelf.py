@@ -59,9 +59,9 @@ class Shelf:
     def of(cls, store: Store) -> Self:
         return cls(store.records(), store.machine)
 
-    def answers(self, spec: RunSpec | None) -> list[RunRecord]:
-        """The records of one spec, whatever their source, version and threads. None, no model yet, has none."""
-        return [] if spec is None else self._by_question.get(question(spec), [])
+    def answers(self, spec: RunSpec) -> list[RunRecord]:
+        """The records of one spec, whatever their source, version and threads."""
+        return self._by_question.get(question(spec), [])
 
 
 def question(spec: RunSpec) -> str:

@@ -39,6 +39,7 @@ def markdown(table: Table) -> str:
         ("Controls", _block(table.controls, shown)),
         ("Other measures", sections.other_measures(table)),
         ("Learned sizes", sections.learned_sizes(table)),
+        ("Kernel sizes of the baselines", sections.own_kernel_sizes(table)),
         ("Seconds per epoch, by stage", sections.seconds_by_stage(table)),
         ("Notes", "\n".join(sections.notes(table))),
         ("Readings and departures", "\n".join(sections.deviations(table))),

@@ -52,6 +52,11 @@ def printed_seconds(row: PaperRow) -> str:
     return printed(row.seconds, approximate=row.seconds_approximate)
 
 
+def kernel(height: int, width: int) -> str:
+    """`7x5`; a square one as `5`."""
+    return str(height) if height == width else f"{height}x{width}"
+
+
 def counts(values: Sequence[int | None]) -> str:
     """Weights, of one or several seeds: `659,712` or `658,176 to 661,504`."""
     known = sorted(value for value in values if value is not None)

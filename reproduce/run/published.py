@@ -77,12 +77,13 @@ def evaluate_published(
     found = datasets.load(spec, data_root=root, cache=cache)
     images = len(found.test)
     say(f"{file.name} on {images:,} test images of {found.origin.title}, on {where.type}")
-    with machine.settings(machine.cores()):
+    # Threads that wait for each other on busy cores take far longer than one alone.
+    with machine.settings(1 if machine.others_at_work(1) else machine.cores()):
         network = checkpoint.network.to(where)
         network.register_forward_hook(counter(images, say))
         done = evaluate(network, on(found.test, where), normalisation=FLEXCONV[dataset].normalisation, epoch=0)
     if done is None:
-        raise UserError(f"{file}: the network's outputs are not finite, so the file is damaged or training diverged")
+        raise UserError(f"{file}: the network's outputs are not finite; it is untrained, diverged or damaged")
     return report(file, dataset, checkpoint, done.measures, images) | {
         "data": found.origin.title,
         "canonical": found.origin.canonical,

@@ -70,10 +70,11 @@ def test_any_positions_give_the_equations(name: str) -> None:
     torch.testing.assert_close(net(points), slow(net, name, points), atol=1e-12, rtol=1e-10)
 
 
+@pytest.mark.parametrize("size", [(3, 5), (5, 1)])
 @pytest.mark.parametrize("name", NAMES)
-def test_the_fast_form_on_a_grid_gives_the_equations_and_the_mask(name: str) -> None:
-    net, points = small(name), not_square()
-    mask = torch.rand(3, 5, dtype=torch.float64)
+def test_the_fast_form_on_a_grid_gives_the_equations_and_the_mask(name: str, size: tuple[int, int]) -> None:
+    net, points = small(name), grid(9).double()[:, 2 : 2 + size[0], 3 : 3 + size[1]]
+    mask = torch.rand(size, dtype=torch.float64)
     expected = slow(net, name, points)
     torch.testing.assert_close(net.on_grid(points), expected, atol=1e-12, rtol=1e-10)
     torch.testing.assert_close(net.on_grid(points, mask), expected * mask, atol=1e-12, rtol=1e-10)

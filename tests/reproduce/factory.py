@@ -32,9 +32,7 @@ def spec_of(
 ) -> RunSpec:
     """The spec of a row by name. `changes` replace fields of it."""
     found = experiments.rows(experiment, Protocol.parse(protocol), source=source)
-    spec = next(one.spec for one in found if one.name == row)
-    assert spec is not None, f"{row} is not built"
-    return spec.model_copy(update=changes)
+    return next(one.spec for one in found if one.name == row).model_copy(update=changes)
 
 
 def evaluation(top1: float, epoch: int) -> Evaluation:
@@ -58,6 +56,7 @@ def make_record(
     machine: str = "0123456789ab",
     device: str = "cpu",
     sizes: Sequence[int] | None = None,
+    kernel_sizes: dict[str, list[int]] | None = None,
     finished: str = "2030-01-01T01:00:00Z",
 ) -> RunRecord:
     """A complete, valid record, with the digest that belongs to it."""
@@ -80,6 +79,7 @@ def make_record(
         correct_bits=None,
         sizes=learned,
         snapped=_snapped(list(learned.values())) if learned else None,
+        kernel_sizes=kernel_sizes,
         params=Params(eq3=eq3, total=eq3 + 2_458),
         kernels=[_kernel(layer, size, seed) for layer, size in learned.items()] if learned and done else [],
         clock=Clock.model_validate(

@@ -13,9 +13,7 @@ def spec_of(
     name: str = "EffConv-20 0.66M", *, experiment: str = "table2", protocol: str = "tiny", source: str | None = None
 ) -> RunSpec:
     rows = experiments.rows(experiment, Protocol.parse(protocol), source=source)
-    spec = next(row.spec for row in rows if row.name == name)
-    assert spec is not None
-    return spec
+    return next(row.spec for row in rows if row.name == name)
 
 
 def record_of(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,12 +18,12 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from reproduce import __version__, cli
+from reproduce import __version__, cli, paper
 from reproduce.cli import main
 from reproduce.errors import Interrupted
 from reproduce.records import RunRecord
-from reproduce.run import models, runner
-from reproduce.specs import ModelSpec, RunSpec
+from reproduce.run import runner
+from reproduce.specs import RunSpec
 from reproduce.store import Store
 from tests.reproduce.hall_samples import record_of, spec_of
 
@@ -30,8 +31,13 @@ torch.set_num_threads(1)
 
 ROOT = Path(__file__).parents[2]
 TODAY = {
-    "table1", "table2", "table3", "table4", "figure2", "figure3", "ablation", "models", "status", "data",
+    "table1", "table2", "table3", "table4", "figure2", "figure3", "ablation", "models", "status",
+    "data", "evaluate",
 }  # fmt: skip
+CONTROLS = [
+    "control: ResNet-20", "control: uniform 0.66M", "control: random 0.66M", "control: init-only 0.66M",
+    "control: shuffled 0.66M",
+]  # fmt: skip
 Todo = list[tuple[str, RunSpec, int]]
 
 
@@ -144,30 +150,44 @@ def test_a_usage_error_is_one_line_and_exit_code_2(here: Path, line: str, mend: 
 
 def test_a_glob_with_a_blank_is_one_argument(here: Path) -> None:
     result = reproduce("table2", "--rows", "EffConv-20 0.66M,control:*", "--list")
-    assert result.stdout.splitlines() == ["EffConv-20 0.66M", "control: ResNet-20"]
+    assert result.stdout.splitlines() == ["EffConv-20 0.66M", *CONTROLS]
+
+
+def test_controls_are_run_when_asked_for(here: Path, asked: Todo) -> None:
+    result = reproduce("table2", "--protocol", "tiny", "--rows", "control:*", "--seeds", "0")
+    assert result.exit_code == 0, result.stderr
+    assert [name for name, _, _ in asked] == CONTROLS
+    assert len({spec.spec_id for _, spec, _ in asked}) == len(CONTROLS)
 
 
 def test_list_prints_the_names_and_does_nothing(here: Path) -> None:
     names = reproduce("table1", "--list").stdout.splitlines()
     assert names == [
-        "Efficient-CapsNet", "Net in Net", "VGG-5", "FlexNet-16", "EffConv-20 0.66M", "control: ResNet-20"
+        "Efficient-CapsNet", "Net in Net", "VGG-5", "FlexNet-16", "EffConv-20 0.66M", *CONTROLS
     ]  # fmt: skip
     assert json.loads(reproduce("table1", "--list", "--json").stdout) == names
     assert list(here.iterdir()) == []
 
 
-def test_all_built_rows_of_the_paper_are_run_by_default(here: Path, asked: Todo) -> None:
+def test_all_rows_of_the_paper_are_run_by_default(here: Path, asked: Todo) -> None:
     result = reproduce("table2", "--protocol", "tiny")
     assert result.exit_code == 0, result.stderr
-    assert {name for name, _, _ in asked} == {
-        "CIFARResNet-44", "EffConv-20 0.20M", "EffConv-20 0.50M", "EffConv-20 0.66M", "EffConv-32 0.66M",
-        "EffConv-44 0.66M", "Wide-EffConv-28-1 0.66M",
-    }  # fmt: skip
-    assert {seed for _, _, seed in asked} == {0, 1, 2}
-    assert "not built yet, skipped: N-JetNet-ALLCNN" in result.stderr
-    assert "not built yet" in result.stdout
+    assert sorted((name, seed) for name, _, seed in asked) == sorted(
+        (row.name, seed) for row in paper.rows("table2") for seed in (0, 1, 2)
+    )
+    assert "Of the paper's 19 rows 19 have runs, 0 are not run." in result.stdout
+    assert states(result.stdout) == dict.fromkeys(CONTROLS, "not run") | {
+        row.name: "50.00 ± 0.00 (n = 3)" for row in paper.rows("table2")
+    }
     assert (here / "build/tiny/rendered/table2.tiny.md").is_file()
     assert not (here / "results").exists()
+
+
+def states(table: str) -> dict[str, str]:
+    """What a smoke test's markdown says of each row, in the column of our results."""
+    main, controls = (part for part in table.split("\n\n") if part.startswith("| model") and "size (paper)" in part)
+    rows = [line.strip("|").split("|") for line in [*main.splitlines()[2:], *controls.splitlines()[2:]]]
+    return {re.sub(r"\[\^\d+\]", "", row[0]).strip(): row[4].strip() for row in rows}
 
 
 def test_a_finished_table_says_so_and_costs_nothing(here: Path, asked: Todo) -> None:
@@ -223,21 +243,26 @@ def test_one_panel_alone_can_be_asked_for(here: Path) -> None:
     assert both == reproduce("figure3", "--list").stdout == reproduce("ablation", "--list").stdout
 
 
-def test_rows_that_are_not_built_yet(here: Path, asked: Todo) -> None:
-    result = reproduce("table2", "--protocol", "tiny", "--rows", "FlexNet-*,DCN*")
-    assert result.exit_code == 1
-    assert is_one_clear_line(result)
-    assert "not built yet: DCN-sigma^ji, FlexNet-3, FlexNet-5, FlexNet-16" in result.stderr
-    shown = reproduce("table2", "--protocol", "tiny", "--rows", "FlexNet-*", "--no-run")
-    assert shown.exit_code == 0
+def test_rows_without_runs(here: Path, asked: Todo) -> None:
+    before = reproduce("table2", "--protocol", "tiny", "--rows", "FlexNet-*", "--no-run")
+    assert before.exit_code == 0
+    assert set(states(before.stdout).values()) == {"not run"}
+    assert "Of the paper's 19 rows 0 have runs, 19 are not run." in before.stdout
     assert asked == []
+    after = reproduce("table2", "--protocol", "tiny", "--rows", "FlexNet-*,DCN*", "--seeds", "0")
+    assert after.exit_code == 0
+    chosen = {"DCN-sigma^ji", "FlexNet-3", "FlexNet-5", "FlexNet-16"}
+    assert {name for name, _, _ in asked} == chosen
+    assert {name for name, state in states(after.stdout).items() if state != "not run"} == chosen
+    assert "Of the paper's 19 rows 4 have runs, 15 are not run." in after.stdout
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(here: Path, asked: Todo) -> None:
     result = reproduce("table2", "--protocol", "quick", "--rows", "EffConv-20 0.66M,CKCNN-7", "--dry-run")
     assert result.exit_code == 0
-    assert "CKCNN-7: not built yet" in result.stdout
-    assert "0 of 3 runs are finished" in result.stdout
+    for seed in (0, 1, 2):
+        assert f"CKCNN-7, seed {seed}, quick: to run, about " in result.stdout
+    assert "0 of 6 runs are finished" in result.stdout
     (entry, *_) = json.loads(
         reproduce("table2", "--protocol", "quick", "--rows", "EffConv-20 0.66M", "--dry-run", "--json").stdout
     )
@@ -391,37 +416,9 @@ def test_models_json() -> None:
     resnet = by_name["table2", "CIFARResNet-44"]
     assert (resnet["total_params"], resnet["eq3_params"], resnet["layers"]) == (658_586, 654_336, 44)
     assert resnet["paper_size"] == "0.66M"
-    assert by_name["table2", "FlexNet-16"]["total_params"] is None
+    assert by_name["table2", "FlexNet-16"]["total_params"] == 671_650
+    assert all(entry["total_params"] > 0 for entry in entries)
     assert by_name[None, "EffConv-56 0.66M"]["eq3_params"] == 847_872
-
-
-@pytest.mark.parametrize(
-    ("family", "arguments", "dataset"),
-    [
-        ("cifar_resnet", {"depth": 20}, "cifar10"),
-        ("cifar_resnet", {"depth": 32}, "mnist"),
-        ("wide_resnet", {"depth": 28, "widen_factor": 1}, "imagenet32"),
-    ],
-)
-def test_the_formulas_agree_with_the_networks(family: str, arguments: dict[str, Any], dataset: str) -> None:
-    from reproduce.complexity import complexity
-    from reproduce.specs import DATASETS
-
-    spec = ModelSpec(family=family, args=arguments)
-    network, counts, facts = models.build(spec, dataset, 0), complexity(spec, dataset), DATASETS[dataset]
-    macs = 0
-
-    def count(module: torch.nn.Module, _inputs: Any, output: torch.Tensor) -> None:
-        nonlocal macs
-        places = output.shape[-1] * output.shape[-2] if isinstance(module, torch.nn.Conv2d) else 1
-        macs += places * module.get_parameter("weight").numel()
-
-    layers = [module for module in network.modules() if isinstance(module, (torch.nn.Conv2d, torch.nn.Linear))]
-    for layer in layers:
-        layer.register_forward_hook(count)
-    network.eval()(torch.zeros(1, facts.in_channels, facts.image_size, facts.image_size))
-    assert (counts.total, counts.eq3) == (models.total_count(network), models.eq3_count(network, spec))
-    assert (counts.macs, counts.layers) == (macs, len(layers))
 
 
 def test_models_as_text() -> None:

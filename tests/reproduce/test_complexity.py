@@ -76,7 +76,6 @@ def networks() -> list[tuple[ModelSpec, str]]:
         (row.spec.model, row.spec.data.name)
         for table in experiments.EXPERIMENTS[:4]
         for row in experiments.rows(table, Protocol(base="paper"))
-        if row.spec is not None
     ]
     found += [(model, dataset) for dataset, model in OTHERS.values()]  # type: ignore[misc]
     return [one for index, one in enumerate(found) if one not in found[:index]]
@@ -198,7 +197,7 @@ def test_budgets_of_wider_networks() -> None:
 def test_estimates_of_the_baselines() -> None:
     """Tables 1-4 under `tiny` are minutes on one thread; a solver and large kernels cost more than plain layers."""
     tiny = Protocol(base="tiny")
-    specs = [row.spec for table in experiments.EXPERIMENTS[:4] for row in experiments.rows(table, tiny) if row.spec]
+    specs = [row.spec for table in experiments.EXPERIMENTS[:4] for row in experiments.rows(table, tiny)]
     assert sum(plan.seconds(spec, "cpu") for spec in specs) < 15 * 60
     for device in ("cpu", "cuda"):
         plain, flexnet, ckcnn, dcn = (

@@ -53,11 +53,12 @@ def test_table2_has_the_papers_rows_in_its_order_and_then_the_controls() -> None
     ("experiment", "count"),
     [("table1", 5), ("table2", 19), ("table3", 5), ("table4", 4), ("figure2", 1), ("figure3", 12)],
 )
-def test_every_row_of_the_paper_has_a_spec(experiment: str, count: int) -> None:
+def test_every_row_of_the_paper_has_a_network_that_can_be_counted(experiment: str, count: int) -> None:
     found = [row for row in rows(experiment, PAPER) if not is_control(row.name)]
     assert len(found) == count
     assert all(row.paper is not None and row.experiment == experiment for row in found)
-    assert all(row.spec is not None for row in found)
+    assert all(row.spec.data.name == dataset_of(experiment) for row in found)
+    assert all(complexity(row.spec.model, row.spec.data.name).total > 100_000 for row in found)
 
 
 def test_tables_have_controls_at_their_budget() -> None:
@@ -68,7 +69,7 @@ def test_tables_have_controls_at_their_budget() -> None:
             f"control: {kind} {budget}" for kind in ("uniform", "random", "init-only", "shuffled")
         ]
         assert all(row.paper is None for row in (fixed, *others))
-        assert fixed.spec is not None and fixed.spec.size_learning is None
+        assert fixed.spec.size_learning is None
         assert fixed.spec.model == ModelSpec(family="cifar_resnet", args={"depth": 20})
 
 
@@ -91,16 +92,22 @@ def test_controls_differ_from_effconv_in_one_thing() -> None:
 
 def test_names_mean_networks() -> None:
     effconv = network("EffConv-32 0.66M")
-    assert effconv is not None
     assert (effconv.model.family, effconv.model.args, effconv.budget) == ("cifar_resnet", {"depth": 32}, 660_000)
     wide = network("Wide-EffConv-28-1 0.66M")
-    assert wide is not None
     assert wide.model.args == {"depth": 28, "widen_factor": 1}
     torchvision = network("CIFARResNet-18")
     assert torchvision == Network(model=ModelSpec(family="resnet18"))  # no CIFAR ResNet, whatever its name
     swapped = network("CIFARResNet-44 w/ FlexConv")
-    assert swapped is not None and swapped.model.family == "flex_resnet"
-    assert network("EffNet-16") is None
+    assert swapped.model.family == "flex_resnet"
+    uniform, shuffled = network("control: uniform 0.50M"), network("control: shuffled 0.50M")
+    assert (uniform.model.family, uniform.budget, uniform.control) == ("cifar_resnet", None, "uniform")
+    assert (shuffled.model.args, shuffled.budget, shuffled.control) == ({"depth": 20}, 500_000, "shuffled")
+
+
+@pytest.mark.parametrize("name", ["EffNet-16", "EffConv-20", "control: other 0.66M", "WRN-28", ""])
+def test_a_name_of_no_row_means_nothing(name: str) -> None:
+    with pytest.raises(KeyError, match=f"no row is named {name!r}"):
+        network(name)
 
 
 def test_figures_share_specs_with_table_2() -> None:
@@ -155,7 +162,7 @@ def test_the_paper_protocol_follows_flexconv(
 
 
 def effconv20(experiment: str, protocol: Protocol) -> RunSpec:
-    return next(row.spec for row in rows(experiment, protocol) if row.name.startswith("EffConv-20") and row.spec)
+    return next(row.spec for row in rows(experiment, protocol) if row.name.startswith("EffConv-20"))
 
 
 @pytest.mark.parametrize(
@@ -174,9 +181,6 @@ def test_quick_is_a_tenth(experiment: str, epochs: int, size_epochs: int) -> Non
 @pytest.mark.parametrize(("experiment", "images"), [("table1", 64), ("table2", 64), ("table3", 16), ("table4", 64)])
 def test_tiny_changes_data_and_schedule_never_the_network(experiment: str, images: int) -> None:
     for small, full in zip(rows(experiment, TINY), rows(experiment, PAPER), strict=True):
-        if small.spec is None or full.spec is None:
-            assert small.spec is full.spec is None
-            continue
         assert small.spec.model == full.spec.model
         assert (small.spec.training.epochs, small.spec.training.batch_size) == (2, 16)
         assert not small.spec.training.drop_last
@@ -211,7 +215,6 @@ def test_tiny_changes_data_and_schedule_never_the_network(experiment: str, image
 )
 def test_baselines_keep_their_authors_settings(name: str, experiment: str, values: dict[str, object]) -> None:
     (spec,) = (row.spec for row in rows(experiment, PAPER) if row.name == name)
-    assert spec is not None
     assert {key: getattr(spec.training, key) for key in values} == values
 
 
@@ -230,7 +233,6 @@ def test_the_other_reading_leaves_baselines_alone() -> None:
 
 def test_shorter_protocols_keep_the_shape_of_every_schedule() -> None:
     (tiny,) = (row.spec for row in rows("table1", TINY) if row.name == "Efficient-CapsNet")
-    assert tiny is not None
     assert tiny.training.gamma**2 == pytest.approx(0.97**150, rel=1e-6)
     assert spec_of("N-JetNet-ALLCNN", protocol="quick").training.milestones == (3.0, 6.0)
     assert not spec_of("DCN-sigma^ji", protocol="tiny").training.drop_last
@@ -270,7 +272,7 @@ def test_a_source_is_part_of_the_spec_but_not_of_the_cell() -> None:
 
 def test_each_row_asks_for_its_own_run() -> None:
     for experiment in EXPERIMENTS:
-        ids = [row.spec.spec_id for row in rows(experiment, PAPER) if row.spec]
+        ids = [row.spec.spec_id for row in rows(experiment, PAPER)]
         assert len(ids) == len(set(ids))
 
 
@@ -302,13 +304,11 @@ def test_multiply_adds_of_resnet20() -> None:
 
 @pytest.mark.parametrize("row", [row for table in EXPERIMENTS for row in rows(table, PAPER)], ids=lambda row: row.name)
 def test_every_budget_of_the_paper_is_in_reach(row: Row) -> None:
-    if row.spec is not None:
-        plan.check_budget(row.name, row.spec)
+    plan.check_budget(row.name, row.spec)
 
 
 def test_a_budget_out_of_reach_names_the_range() -> None:
     (row,) = rows("figure3", PAPER, depths=[], budgets=[3_000_000])
-    assert row.spec is not None
     with pytest.raises(UsageError, match="from 29,696 to 1,455,104"):
         plan.check_budget(row.name, row.spec)
 

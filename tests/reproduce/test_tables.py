@@ -12,13 +12,16 @@ import pytest
 
 from reproduce import experiments, paper
 from reproduce.records import RunRecord
+from reproduce.report.cells import own_sizes
 from reproduce.report.tables import render_table, table_json, terminal_table
+from reproduce.run import models
 from reproduce.specs import PROTOCOL_VERSION, Protocol
 from reproduce.store import Store
 from tests.reproduce.factory import JPEG, make_record, spec_of, store_with
 
 ROW = "EffConv-20 0.66M"
 FOOTNOTE = re.compile(r"\[\^\d+\]")
+SWAPPED = "CIFARResNet-44 w/ FlexConv"
 OLDER = PROTOCOL_VERSION - 1
 
 
@@ -70,16 +73,16 @@ def test_every_row_of_the_paper_stands_there_from_the_start_in_its_order(tmp_pat
         main = text.split("\n\n")[1]
         names = [FOOTNOTE.sub("", line.split("|")[1]).strip() for line in main.splitlines()[2:]]
         assert names == printed
-    assert ours(text, "FlexNet-5") == "not built yet"
-    assert ours(text, "WRN-28-1") == "not run"
+        assert {ours(text, name) for name in names} == {"not run"}
+        assert f"Of the paper's {len(names)} rows 0 have runs, {len(names)} are not run." in text
 
 
 def test_numbers_of_the_paper_are_printed_as_it_prints_them_with_their_source(tmp_path: Path) -> None:
     text = rendered(Store(tmp_path), experiment="table1")
     assert cells(text, "FlexNet-16")["accuracy (paper)"] == "99.7 ± 0.0"
     assert cells(text, "FlexNet-16")["s/epoch (paper; another, unnamed machine)"] == "~205"
-    assert "By correspondence with the authors of FlexConv." in text
-    assert "Cited: Lin, Chen and Yan 2013." in text
+    assert "By correspondence with the authors of FlexConv; their logged run times over 350 epochs come to" in text
+    assert "Cited: Lin, Chen and Yan 2013 (Network in Network)." in text
     assert "Own: measured by the authors of the paper." in text
     assert cells(rendered(Store(tmp_path)), "EffConv-20 0.50M")["accuracy (paper)"] == "92.30 ± 0.11"
 
@@ -206,6 +209,26 @@ def test_below_the_table_stand_measures_sizes_settings_and_readings(tmp_path: Pa
     assert ours(controls, "control: ResNet-20") == "88.00 (n = 1)"
 
 
+def test_kernel_sizes_of_baselines_stand_below_in_forward_order(tmp_path: Path) -> None:
+    sizes = {"conv1": [1, 1], **{f"blocks.{block}.conv1": [block + 3, 5] for block in range(11)}}
+    flexnet = [make_record(spec_of("FlexNet-16"), seed, 91.0, kernel_sizes=sizes) for seed in (0, 2)]
+    text = rendered(store_with(tmp_path / "own", *flexnet, *three()))
+    section = text.split("## Kernel sizes of the baselines\n\n")[1].split("\n\n")[0]
+    lines = [[part.strip() for part in line.strip("|").split("|")] for line in section.splitlines()[2:]]
+    forward = "1 3x5 4x5 5 6x5 7x5 8x5 9x5 10x5 11x5 12x5 13x5"
+    assert lines == [["FlexNet-16", "0", forward], ["FlexNet-16", "2", forward]]
+    assert "## Kernel sizes" not in rendered(store_with(tmp_path / "none", *three()))
+
+
+@pytest.mark.parametrize("row", ["FlexNet-5", "CKCNN-7", "N-JetNet-CIFARResNet32", "N-JetNet-ALLCNN", SWAPPED])
+def test_the_order_of_kernel_sizes_is_the_networks(tmp_path: Path, row: str) -> None:
+    spec = spec_of(row)
+    sizes = models.kernel_sizes(models.build(spec.model, spec.data.name, 0))
+    assert sizes is not None
+    (record,) = store_with(tmp_path, make_record(spec, 0, 91.0, kernel_sizes=sizes)).records()
+    assert list(own_sizes(record).items()) == list(sizes.items())
+
+
 def test_table_4_has_top_1_and_top_5(tmp_path: Path) -> None:
     spec = spec_of("EffConv-20 0.50M", "table4")
     store = store_with(tmp_path, *(make_record(spec, seed, 31.0 + seed) for seed in range(3)))
@@ -218,9 +241,7 @@ def test_table_4_has_top_1_and_top_5(tmp_path: Path) -> None:
 def test_the_terminal_table_fits_80_columns(tmp_path: Path, protocol: str) -> None:
     source = "digits" if protocol == "tiny" else JPEG
     for experiment in experiments.EXPERIMENTS:
-        spec = next(
-            row.spec for row in experiments.rows(experiment, Protocol.parse(protocol), source=source) if row.spec
-        )
+        spec = experiments.rows(experiment, Protocol.parse(protocol), source=source)[0].spec
         store = store_with(
             tmp_path,
             make_record(spec, 0, 91.0),
@@ -240,6 +261,7 @@ def test_json_holds_everything(tmp_path: Path) -> None:
     assert row["ours"]["top1"]["mean"] == 92.0 and row["ours"]["precision"]["n"] == 3
     assert row["paper"]["accuracy"] == 92.35 and row["paper"]["source"] == "own"
     assert [run["seed"] for run in row["ours"]["runs"]] == [0, 1, 2]
+    assert row["ours"]["runs"][0]["kernel_sizes"] == {}
     assert row["ours"]["runs"][0]["best"]["epoch"] == 349 and row["ours"]["runs"][0]["best_selected_on"] == "test"
     assert row["ours"]["seconds_per_epoch"][0]["all_epochs"]["mean"] == pytest.approx(80 / 3, abs=1e-6)
 
