@@ -207,7 +207,7 @@ def test_a_mask_of_one_position_grows_where_a_larger_kernel_helps(sigma: float) 
     for _ in range(12):
         (gradient,) = torch.autograd.grad((layer(x) - target).square().mean(), layer.mask_params)
         with torch.no_grad():
-            layer.mask_params -= 0.02 * gradient.sign()
+            layer.mask_params.sub_(0.02 * gradient.sign())
     assert min(layer.kernel_size()) >= 3
 
 

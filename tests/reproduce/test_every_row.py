@@ -28,13 +28,20 @@ from tests.reproduce.run_samples import Quiet, StopAt, never
 
 RATE = {"adam": 1e-3, "sgd": 1e-2}
 ROWS = [row for table in experiments.EXPERIMENTS[:4] for row in experiments.rows(table, Protocol(base="paper"))]
-DEAR = {"table2-DCN-sigma^ji": 4, "table3-FlexNet-16": 2}  # batch sizes of rows whose step takes minutes at 16
+# Batch sizes where a step takes too long at 16: solvers, kernels as large as the image, large images.
+DEAR = {"dcn": 2, "ckcnn7": 4, "ckconv": 4, "table3-FlexNet-16": 2}
 # Large images cost minutes; their networks are covered at the other sizes.
 SMALL = [row for row in ROWS if row.experiment != "table3" or row.name == "CIFARResNet-18"]
 
 
 def name(row: Row) -> str:
     return f"{row.experiment}-{row.name}"
+
+
+def distinct(rows: list[Row]) -> list[Row]:
+    """The first row of each network, data set and recipe: EffConv's budgets and controls share theirs."""
+    found = {(str(row.spec.model), row.spec.data.name, str(row.spec.training)): row for row in reversed(rows)}
+    return list(reversed(found.values()))
 
 
 def one_of_each(rows: list[Row]) -> list[Row]:
@@ -92,9 +99,10 @@ def test_one_step_moves_every_parameter_that_should_move(row: Row) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("row", ROWS, ids=name)
+@pytest.mark.parametrize("row", distinct(ROWS), ids=name)
 def test_twenty_steps_lower_the_training_loss(row: Row) -> None:
-    found = losses(row, steps=20, batch=DEAR.get(name(row), 16))
+    words = (row.spec.model.family, row.spec.model.args.get("layer"), name(row))
+    found = losses(row, steps=20, batch=min(DEAR.get(str(word), 16) for word in words))
     assert found[-1] < found[0], found
 
 
