@@ -24,6 +24,8 @@ def conv2d_same(
         raise ValueError(f"both sides of the kernel must be odd; got {kh} x {kw}")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    kernel = reachable(kernel, *x.shape[2:])
+    kh, kw = kernel.shape[2:]
     if method == "fft" or (method == "auto" and fft_is_faster(x, kernel, stride)):
         y = fft_conv(x, kernel)[:, :, ::stride, ::stride]
         return y if bias is None else y + bias.view(-1, 1, 1)
@@ -52,7 +54,6 @@ def fft_conv(x: Tensor, kernel: Tensor) -> Tensor:
     A convolution of period n = H + (kh - 1) / 2 or more is wrong only in rows that are dropped anyway; so for columns.
     """
     height, width = x.shape[2:]
-    kernel = reachable(kernel, height, width)
     top, left = kernel.shape[2] // 2, kernel.shape[3] // 2
     periods = (fast_period(height + top), fast_period(width + left))
     x_hat = torch.fft.rfft2(x, s=periods)
@@ -63,7 +64,7 @@ def fft_conv(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def reachable(kernel: Tensor, height: int, width: int) -> Tensor:
-    """The kernel without the weights that, for images of this size, only ever meet padding."""
+    """The kernel without the weights that, for images of this size, only ever meet padding: 2 H - 1 rows at most."""
     top, left = (max(0, k // 2 - side + 1) for k, side in zip(kernel.shape[2:], (height, width), strict=True))
     return kernel[:, :, top : kernel.shape[2] - top, left : kernel.shape[3] - left]
 

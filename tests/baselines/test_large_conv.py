@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.large_conv import conv2d_same, fast_period, fft_is_faster
+from baselines.large_conv import conv2d_same, fast_period, fft_is_faster, reachable
 
 SIZES = [(1, 1), (3, 3), (5, 7), (7, 1), (1, 9), (13, 5), (11, 23), (33, 33), (21, 41)]  # up to wider than the image
 
@@ -98,6 +98,12 @@ def test_the_rule_follows_the_measurements(size: int, channels: int, side: int, 
 
 def test_half_precision_goes_direct() -> None:
     assert not fft_is_faster(torch.empty(1, 36, 32, 32).bfloat16(), torch.empty(36, 36, 33, 33).bfloat16(), 1)
+
+
+def test_weights_that_only_meet_padding_are_left_out() -> None:
+    kernel = torch.arange(33.0 * 9).view(1, 1, 33, 9)
+    assert torch.equal(reachable(kernel, 8, 5), kernel[:, :, 9:24])
+    assert torch.equal(reachable(kernel, 32, 3), kernel[:, :, :, 2:7])
 
 
 def test_periods_are_even_and_have_small_factors_only() -> None:
