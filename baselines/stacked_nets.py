@@ -34,9 +34,10 @@ def multiplied_filters(nets: Sequence[Any], points: Tensor) -> Tensor:
     if isinstance(nets[0], GaborNet):
         window = torch.cat([each.mu for each in filters]), torch.cat([each.gamma for each in filters])
     g = filter_values(points, w.flatten(0, 1), b.flatten(), window)
-    z, *others = g.view(len(nets), -1, w.shape[1], g.shape[1]).unbind(1)
-    for level, g_l in enumerate(others):
-        weight, bias = affine(net.linears[level] for net in nets)
+    linears = affine(linear for net in nets for linear in net.linears)
+    z, *others = g.unflatten(0, (len(nets), -1, w.shape[1])).unbind(1)
+    weights, biases = (each.unflatten(0, (len(nets), -1)).unbind(1) for each in linears)
+    for g_l, weight, bias in zip(others, weights, biases, strict=True):
         z = g_l * torch.baddbmm(bias.unsqueeze(-1), weight, z)
     return z
 

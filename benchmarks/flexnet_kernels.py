@@ -44,9 +44,10 @@ def by_position(layer: KernelLayer) -> Tensor:
 
 def forward_backward(net: FlexNet, make: Callable[[], list[Tensor]]) -> Callable[[], None]:
     gradients = [torch.randn_like(kernel) for kernel in make()]
+    parameters = list(net.parameters())
 
     def step() -> None:
-        for parameter in net.parameters():
+        for parameter in parameters:
             parameter.grad = None
         torch.autograd.backward(make(), gradients)
 
