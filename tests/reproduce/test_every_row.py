@@ -143,13 +143,16 @@ def test_an_interrupted_run_ends_as_if_it_had_not_been(row: Row, tmp_path: Path)
 @pytest.mark.parametrize("row", one_of_each(SMALL), ids=name)
 def test_weights_survive_a_file(row: Row, tmp_path: Path) -> None:
     spec = row.spec
-    first, second = (models.build(spec.model, spec.data.name, seed).eval() for seed in (0, 1))
-    torch.save(first.state_dict(), tmp_path / "weights.pt")
-    second.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
-    pixels, _ = images_of(spec.data.name, 1)
+    first, second = (models.build(spec.model, spec.data.name, seed) for seed in (0, 1))
+    pixels, _ = images_of(spec.data.name, 2)
     images = normalise(pixels, spec.training.normalisation)
     with torch.no_grad():
-        assert torch.equal(first(images), second(images))
+        first.train()(images)  # without batch statistics CKCNN-16's kernels, as large as the image, overflow
+        torch.save(first.state_dict(), tmp_path / "weights.pt")
+        second.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+        found, loaded = first.eval()(images), second.eval()(images)
+    assert found.isfinite().all()
+    assert torch.equal(found, loaded)
 
 
 def test_a_network_that_cannot_take_the_images_says_which_it_takes() -> None:
