@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from baselines.flexnet import Block, head, horizon_of, layer_maker
-from baselines.kernel_batch import KernelNetwork
+from baselines.kernel_network import KernelNetwork
 
 BLOCKS, WIDTH = 3, 64
 

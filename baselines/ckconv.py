@@ -23,6 +23,7 @@ class CKConv2d(nn.Module):
     """
 
     positions: Tensor
+    method: str = "auto"  # of the convolution, see `conv2d_same`
 
     def __init__(
         self,
@@ -55,4 +56,5 @@ class CKConv2d(nn.Module):
 
     def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """x: (N, in, H, W), kernel: a result of `kernel()`, made here if not given."""
-        return conv2d_same(x, self.kernel() if kernel is None else kernel, self.bias, self.stride)
+        kernel = self.kernel() if kernel is None else kernel
+        return conv2d_same(x, kernel, self.bias, self.stride, method=self.method)

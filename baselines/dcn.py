@@ -83,6 +83,8 @@ class ODEBlock(nn.Module):
     adjoint's backward pass too; set it to 0 to start again. Output is NaN where the solver finds no finite solution.
     """
 
+    needs_host = True  # the solver looks at errors to choose its steps
+
     def __init__(self, channels: int, *, adjoint: bool, rtol: float, atol: float) -> None:
         super().__init__()
         self.norm1, self.norm2, self.norm3 = (group_norm(channels) for _ in range(3))

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.flexnet import horizon_of, layer_maker
-from baselines.kernel_batch import KernelLayer, KernelNetwork
+from baselines.kernel_batch import KernelLayer
+from baselines.kernel_network import KernelNetwork
 from baselines.resnet import WIDTHS, shortcut
 
 MakeLayer = Callable[..., KernelLayer]  # channels in and out, stride

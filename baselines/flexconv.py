@@ -11,17 +11,16 @@ for all kernels of a layer. The grid has as many positions per axis as the large
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from baselines.kernel_nets import MU_SPAN, make_kernel_net
+from baselines.filter_products import AxisMasks, axis_positions, masked_features, on_axes
+from baselines.kernel_nets import MU_SPAN, MultiplicativeNet, make_kernel_net
 from baselines.large_conv import conv2d_same
+from baselines.masks import axis_masks, both_axes, crop_size, moving_axis_masks, regrowing_axis_masks, sigma_of
+from baselines.pointwise import LastLayer
 
-THRESHOLD = 0.1  # of the mask, below which the kernel is cropped
 SIGMA = 0.075  # at the start
-SMALLEST_SIGMA = 1e-3
 
 
 def grid(horizon: int) -> Tensor:
@@ -38,73 +37,23 @@ def centre(points: Tensor, size: tuple[int, int]) -> Tensor:
     return points[..., top : top + size[0], left : left + size[1]]
 
 
-def above(sigma: Tensor, smallest: float) -> Tensor:
-    """|sigma| raised to `smallest` at least, sign kept (0 counts as positive), gradient as if nothing had happened."""
-    value = sigma.detach()
-    return sigma + torch.copysign((smallest - value.abs()).clamp(min=0), value)
-
-
-def axis_masks(points: Tensor, mask_params: Tensor, smallest: float = SMALLEST_SIGMA) -> Tensor:
-    """exp(-1/2 ((p_d - mean_d) / sigma_d)^2) of both axes. (..., 2, kh, kw), (..., 2, 2) -> (..., 2, kh, kw).
-
-    Below 1e-3 sigma counts as 1e-3, with the gradient of that value (R-25): the mask is then 0 next to the centre
-    anyway, while quotients by sigma itself overflow.
-    """
-    mean, sigma = mask_params[..., None, None].unbind(-3)
-    return torch.exp(-0.5 * ((points - mean) / above(sigma, smallest)).square())
-
-
-def gaussian_mask(points: Tensor, mask_params: Tensor) -> Tensor:
-    """m(p). points: (..., 2, kh, kw), mask_params: (..., 2, 2), rows (mean, sigma) by axis -> (..., kh, kw)."""
-    m_0, m_1 = axis_masks(points, mask_params).unbind(-3)
-    return m_0 * m_1
-
-
-def regrowing_mask(points: Tensor, mask_params: Tensor, size: tuple[int, int], *, step: float) -> Tensor:
-    """The mask cropped to `size`, on points that reach one position beyond it along an axis where `size` is 1 (R-24).
-
-    Beyond the crop the value is 0 and the gradient is that of the mask at its neighbour, with the sigma at which the
-    neighbour would come in: so a mask of one position still learns whether more would help. `step`: the grid's.
-    """
-    axes = axis_masks(points, mask_params)
-    grown = axis_masks(points, mask_params, smallest=step / reach(THRESHOLD))
-    m_0, m_1 = (
-        torch.where(p.abs() > step / 2, g - g.detach(), m) if k == 1 else m
-        for p, g, m, k in zip(points, grown, axes, size, strict=True)
-    )
-    return m_0 * m_1
-
-
-def reach(threshold: float) -> float:
-    """Where a Gaussian with sigma 1 falls to the threshold: 2.146 for 0.1."""
-    return math.sqrt(-2 * math.log(threshold))
-
-
-def crop_size(mask_params: Tensor, horizon: int, threshold: float = THRESHOLD) -> tuple[int, int]:
-    """The sides (kh, kw) of the crop, odd, for mask_params (2, 2) and an odd horizon H. One transfer from the device.
-
-    Kept are the positions |p_d| < r_d = |mean_d| + |sigma_d| sqrt(-2 ln threshold), so the crop has the grid's centre.
-    """
-    kh, kw = (crop_side(mean, sigma, horizon, threshold) for mean, sigma in mask_params.tolist())
-    return kh, kw
-
-
-def crop_side(mean: float, sigma: float, horizon: int, threshold: float = THRESHOLD) -> int:
-    r = abs(mean) + abs(sigma) * reach(threshold)
-    if not r < 1:  # also if r is not a number: training that diverged should end with a loss that says so
-        return horizon
-    return max(1, 2 * math.ceil(r * (horizon - 1) / 2) - 1)
-
-
 class FlexConv2d(nn.Module):
     """(N, in_channels, H, W) -> (N, out_channels, ceil(H/stride), ceil(W/stride)), with zero padding.
 
     horizon: positions per axis, odd. full_grid: evaluate the kernel network at all of them and crop afterwards, instead
-    of at those that are kept (the same kernel). regrow: see `regrowing_mask`. Parameters: 33 in out + out + 4 and the
-    kernel network's own (MAGNet 4,064).
+    of at those that are kept (the same kernel). regrow: see R-24 at `regrowing_axis_masks`; a sigma near 0: R-25 at
+    `masks.axis_masks`. Parameters: 33 in out + out + 4 and the kernel network's own (MAGNet 4,064).
+
+    The host looks at the mask for the size of the crop, unless `held` says it, or `reserved` a window in which the
+    device crops. `method`: of the convolution, see `conv2d_same`. `fused`: kernels by `baselines/filter_products.py`
+    where the kernel network is a product of filters, or by the plain form.
     """
 
     positions: Tensor
+    held: tuple[int, int] | None = None
+    reserved: tuple[int, int] | None = None
+    method: str = "auto"
+    fused: bool = False
 
     def __init__(
         self,
@@ -126,16 +75,41 @@ class FlexConv2d(nn.Module):
         self.mask_params = nn.Parameter(torch.tensor([[0.0, SIGMA], [0.0, SIGMA]]))
         self.bias = nn.Parameter(torch.zeros(out_channels))
 
+    def hold(self, size: int | None) -> None:
+        """Sets the masks so that the crop is `size` x `size` and says so to the host, whatever the masks do from then
+        on; None: the host looks again, at masks as they are. Raises `ValueError` for a size that no crop has.
+        """
+        if size is not None:
+            self.check_side(size)
+            with torch.no_grad():
+                self.mask_params.copy_(torch.tensor([[0.0, sigma_of(size, self.horizon)]] * 2))
+        self.held, self.reserved = None if size is None else (size, size), None
+
+    def check_side(self, size: int) -> None:
+        if size < 1 or size % 2 == 0:
+            raise ValueError(f"a kernel can be held at odd sizes only, as its centre is a position; got {size}")
+        if size > self.horizon:
+            raise ValueError(f"a kernel can be held at sizes up to the horizon, {self.horizon}; got {size}")
+
+    @property
+    def needs_host(self) -> bool:
+        """Whether a forward pass reads sizes from the device."""
+        return self.held is None and self.reserved is None
+
     def kernel_size(self) -> tuple[int, int]:
         """(kh, kw) of the crop."""
-        return crop_size(self.mask_params.detach(), self.horizon)
+        return self.held or crop_size(self.mask_params.detach(), self.horizon)
+
+    def multiplies(self) -> bool:
+        """Whether its kernel comes from `baselines/filter_products.py`."""
+        return self.fused and isinstance(self.kernel_net, MultiplicativeNet)
 
     def window(self, size: tuple[int, int]) -> tuple[int, int]:
         """The sides that the kernel is computed with: those of the crop, but 3 for 1 where the mask can regrow (R-24).
 
-        Only while gradients are recorded; elsewhere it is the crop.
+        Only while gradients are recorded; elsewhere it is the crop. What is reserved is the window as it stands.
         """
-        if self.regrow and torch.is_grad_enabled() and self.mask_params.requires_grad:
+        if self.reserved is None and self.regrow and torch.is_grad_enabled() and self.mask_params.requires_grad:
             return max(size[0], 3), max(size[1], 3)
         return size
 
@@ -143,20 +117,36 @@ class FlexConv2d(nn.Module):
         """(2, kh, kw): the grid cropped to `window`. size: `kernel_size()`, if known already."""
         return centre(self.positions, self.window(size or self.kernel_size()))
 
+    def axis_masks(self, points: Tensor, size: tuple[int, int]) -> Tensor:
+        """The masks of both axes at points (2, kh, kw) -> (2, kh, kw), cropped to `size` or on the device."""
+        if self.reserved is not None:
+            return moving_axis_masks(points, self.mask_params, horizon=self.horizon, regrow=self.regrow)
+        if self.window(size) == size:  # then the points end where the crop does
+            return axis_masks(points, self.mask_params)
+        return regrowing_axis_masks(points, self.mask_params, size, step=2 / (self.horizon - 1))
+
     def mask(self, points: Tensor, size: tuple[int, int] | None = None) -> Tensor:
         """The mask at points (2, kh, kw) -> (kh, kw). size: `kernel_size()`, if known already."""
-        size = size or self.kernel_size()
-        if self.window(size) == size:
-            return gaussian_mask(points, self.mask_params)
-        return regrowing_mask(points, self.mask_params, size, step=2 / (self.horizon - 1))
+        return both_axes(self.axis_masks(points, size or self.kernel_size()))
 
     def kernel(self) -> Tensor:
         """(out, in, kh, kw): the masked and cropped kernel, with zeros around it where `window` is wider."""
-        size = self.kernel_size()
-        points = self.positions if self.full_grid else self.points(size)
-        kernel = self.kernel_net.on_grid(points, self.mask(points, size))
-        return centre(kernel, self.window(size)).unflatten(0, (self.out_channels, self.in_channels))
+        size = self.reserved or self.kernel_size()
+        window = self.window(size)
+        extent = (self.horizon, self.horizon) if self.full_grid else window
+        if self.multiplies():
+            x = axis_positions(self.positions, extent)
+            plain = window == size and self.reserved is None
+            masks = AxisMasks.apply(x, self.mask_params) if plain else self.axis_masks(on_axes(x), size).squeeze(2)
+            (features,) = masked_features([self.kernel_net], x, extent, masks.unsqueeze(0))
+            output = self.kernel_net.output
+            kernel = LastLayer.apply(features, output.weight, output.bias).unflatten(1, extent)
+        else:
+            points = centre(self.positions, extent)
+            kernel = self.kernel_net.on_grid(points, self.mask(points, size))
+        return centre(kernel, window).unflatten(0, (self.out_channels, self.in_channels))
 
     def forward(self, x: Tensor, kernel: Tensor | None = None) -> Tensor:
         """x: (N, in, H, W), kernel: a result of `kernel()`, made here if not given."""
-        return conv2d_same(x, self.kernel() if kernel is None else kernel, self.bias, self.stride)
+        kernel = self.kernel() if kernel is None else kernel
+        return conv2d_same(x, kernel, self.bias, self.stride, method=self.method)

@@ -21,9 +21,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.ckconv import CKConv2d
-from baselines.flexconv import THRESHOLD, FlexConv2d
-from baselines.kernel_batch import KernelLayer, KernelNetwork
+from baselines.flexconv import FlexConv2d
+from baselines.kernel_batch import KernelLayer
 from baselines.kernel_nets import KERNEL_NETS
+from baselines.kernel_network import KernelNetwork
+from baselines.masks import THRESHOLD
 from baselines.published import Plan, read_published
 from baselines.published_layout import published_name
 

@@ -6,15 +6,17 @@ of one position, so the smaller windows are cut out of it. All crop sizes take o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from baselines.ckconv import CKConv2d
-from baselines.flexconv import FlexConv2d, centre, crop_side, gaussian_mask
-from baselines.pointwise import MaskedLinear, affine, matrix
+from baselines.filter_products import AxisMasks, axis_positions, masked_features, on_axes
+from baselines.flexconv import FlexConv2d, centre
+from baselines.masks import both_axes, crop_side, gaussian_mask, moving_axis_masks
+from baselines.pointwise import LastLayer, MaskedLinear, affine, matrix
 from baselines.stacked_nets import grid_features, kind
 
 KernelLayer = FlexConv2d | CKConv2d
@@ -46,22 +48,13 @@ class Job:
     extent: Size
 
 
-def layers_of(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, KernelLayer]]:
-    """The FlexConv and CKConv layers in a module, with their names, in the order of registration."""
-    for name, child in module.named_children():
-        if isinstance(child, KernelLayer):
-            yield prefix + name, child
-        else:
-            yield from layers_of(child, f"{prefix}{name}.")
-
-
 def crop_sizes(layers: Sequence[KernelLayer]) -> list[Size]:
-    """`kernel_size()` of every layer, with one transfer from the device for all."""
-    masked = [layer for layer in layers if isinstance(layer, FlexConv2d)]
+    """`kernel_size()` of every layer, with one transfer from the device for all whose size is not held."""
+    masked = [layer for layer in layers if isinstance(layer, FlexConv2d) and layer.held is None]
     rows = iter(torch.stack([layer.mask_params.detach() for layer in masked]).tolist() if masked else [])
 
     def size(layer: KernelLayer) -> Size:
-        if isinstance(layer, CKConv2d):
+        if isinstance(layer, CKConv2d) or layer.held is not None:
             return layer.kernel_size()
         kh, kw = (crop_side(mean, sigma, layer.horizon) for mean, sigma in next(rows))
         return kh, kw
@@ -69,9 +62,17 @@ def crop_sizes(layers: Sequence[KernelLayer]) -> list[Size]:
     return [size(layer) for layer in layers]
 
 
+def reserved_or_cropped(layers: Sequence[KernelLayer]) -> list[Size]:
+    """What is reserved for each layer's crop, or else the crop."""
+    reserved = [layer.reserved if isinstance(layer, FlexConv2d) else None for layer in layers]
+    cropped = iter(crop_sizes([layer for layer, size in zip(layers, reserved, strict=True) if size is None]))
+    return [size or next(cropped) for size in reserved]
+
+
 def batched_kernels(layers: Sequence[KernelLayer]) -> list[Tensor]:
     """`[layer.kernel() for layer in layers]`, each (out, in, kh, kw)."""
-    jobs = [make_job(i, layer, size) for i, (layer, size) in enumerate(zip(layers, crop_sizes(layers), strict=True))]
+    sizes = reserved_or_cropped(layers)
+    jobs = [make_job(i, layer, size) for i, (layer, size) in enumerate(zip(layers, sizes, strict=True))]
     kernels = {job.index: kernel for group in groups(jobs) for job, kernel in zip(group, together(group), strict=True)}
     return [kernels[i] for i in range(len(jobs))]
 
@@ -87,13 +88,20 @@ def groups(jobs: Sequence[Job]) -> list[list[Job]]:
     """The jobs in groups that are evaluated together: the same kind of network and mask, similar extents."""
     found: dict[tuple[object, ...], list[list[Job]]] = {}
     for job in sorted(jobs, key=lambda job: area(job.extent)):
-        layer = job.layer
-        alike = found.setdefault((type(layer), layer.horizon, layer.bias.dtype, *kind(layer.kernel_net)), [])
+        alike = found.setdefault(traits(job.layer), [])
         if alike and may_join(alike[-1], job):
             alike[-1].append(job)
         else:
             alike.append([job])
     return [group for alike in found.values() for group in alike]
+
+
+def traits(layer: KernelLayer) -> tuple[object, ...]:
+    """Equal for layers that can be evaluated together."""
+    common = (type(layer), layer.horizon, layer.bias.dtype, *kind(layer.kernel_net))
+    if isinstance(layer, CKConv2d):
+        return common
+    return *common, layer.regrow, layer.reserved is None, layer.multiplies()
 
 
 def may_join(group: Sequence[Job], job: Job) -> bool:
@@ -114,6 +122,8 @@ def area(size: Size) -> int:
 
 def together(group: Sequence[Job]) -> list[Tensor]:
     """The kernels of a group."""
+    if multiplies(group[0].layer):
+        return fused(group)
     points = centre(group[0].layer.positions, hull(group))
     z = grid_features([job.layer.kernel_net for job in group], points).unflatten(-1, points.shape[1:])
     mask = masks(group, points)
@@ -124,13 +134,40 @@ def together(group: Sequence[Job]) -> list[Tensor]:
     return [readout(job, z_n, m_n) for job, z_n, m_n in zip(group, z.unbind(), mask.unbind(), strict=True)]
 
 
+def fused(group: Sequence[Job]) -> list[Tensor]:
+    """The same with `FilterProducts`."""
+    extent = hull(group)
+    x = axis_positions(group[0].layer.positions, extent)
+    features = masked_features([job.layer.kernel_net for job in group], x, extent, axis_masks(group, x))
+    return [readout(job, z_n.unflatten(1, extent)) for job, z_n in zip(group, features.unbind(), strict=True)]
+
+
+def multiplies(layer: KernelLayer) -> bool:
+    return isinstance(layer, FlexConv2d) and layer.multiplies()
+
+
+def axis_masks(group: Sequence[Job], x: Tensor) -> Tensor:
+    """The masks of both axes of FlexConv layers at positions (k,) -> (G, 2, k)."""
+    layers = [job.layer for job in group if isinstance(job.layer, FlexConv2d)]
+    first, params = layers[0], torch.stack([layer.mask_params for layer in layers])
+    if first.reserved is not None:
+        return moving_axis_masks(on_axes(x), params, horizon=first.horizon, regrow=first.regrow).squeeze(-1)
+    if all(job.window == job.size for job in group):
+        return AxisMasks.apply(x, params)
+    found = [layer.axis_masks(on_axes(x), job.size) for layer, job in zip(layers, group, strict=True)]
+    return torch.stack(found).squeeze(-1)
+
+
 def masks(group: Sequence[Job], points: Tensor) -> Tensor | None:
     """The masks (G, 1, kh, kw) at points (2, kh, kw), or None for layers without."""
     layers = [job.layer for job in group if isinstance(job.layer, FlexConv2d)]
     if not layers:
         return None
+    first, params = layers[0], torch.stack([layer.mask_params for layer in layers])
+    if first.reserved is not None:
+        return both_axes(moving_axis_masks(points, params, horizon=first.horizon, regrow=first.regrow)).unsqueeze(1)
     if all(job.window == job.size for job in group):
-        return gaussian_mask(points, torch.stack([layer.mask_params for layer in layers])).unsqueeze(1)
+        return gaussian_mask(points, params).unsqueeze(1)
     found = [layer.mask(points, job.size) for layer, job in zip(layers, group, strict=True)]  # some may regrow: R-24
     return torch.stack(found).unsqueeze(1)
 
@@ -144,38 +181,10 @@ def readout(job: Job, z: Tensor, mask: Tensor | None = None) -> Tensor:
     assert output.bias is not None
     if mask is not None:
         kernel = MaskedLinear.apply(z, centre(mask, job.extent).flatten(1), matrix(output), output.bias)
+    elif multiplies(layer):
+        kernel = LastLayer.apply(z, output.weight, output.bias)
     elif len(z) > output.in_channels:
         kernel = torch.cat((matrix(output), output.bias.unsqueeze(1)), 1) @ z
     else:
         kernel = affine(output, z)
     return centre(kernel.view(layer.out_channels, layer.in_channels, *job.extent), job.window)
-
-
-class KernelNetwork(nn.Module):
-    """A network of FlexConv or CKConv layers, registered in forward order."""
-
-    def layers(self) -> dict[str, KernelLayer]:
-        """The layers by name, in forward order."""
-        return dict(layers_of(self))
-
-    def kernels(self) -> list[Tensor]:
-        """All kernels, each (out, in, kh, kw), in forward order, in one batched pass. `forward` takes them."""
-        return batched_kernels(list(self.layers().values()))
-
-    def kernel_sizes(self) -> dict[str, Size]:
-        """The size (kh, kw) of each layer's kernel, in forward order."""
-        layers = self.layers()
-        return dict(zip(layers, crop_sizes(list(layers.values())), strict=True))
-
-    def kernel_norms(self, kernels: Sequence[Tensor]) -> Tensor:
-        """The sum over layers of ||kernel||_2 + ||bias||_2, not squared: what FlexConv's authors decay."""
-        layers = self.layers().values()
-        tensors = [t for kernel, layer in zip(kernels, layers, strict=True) for t in (kernel, layer.bias)]
-        return torch.stack([torch.linalg.vector_norm(t) for t in tensors]).sum()
-
-    def each_kernel(self, kernels: Sequence[Tensor] | None) -> Iterator[Tensor]:
-        """The kernels one by one, made here if none are given. Raises `ValueError` unless there is one a layer."""
-        kernels = self.kernels() if kernels is None else kernels
-        if len(kernels) != len(self.layers()):
-            raise ValueError(f"one kernel is needed for each of {len(self.layers())} layers; got {len(kernels)}")
-        return iter(kernels)

@@ -17,19 +17,24 @@ def conv2d_same(
     """Cross-correlation with zero padding that keeps the size; of it every `stride`-th row and column, from the first.
 
     x: (N, Ci, H, W), kernel: (Co, Ci, kh, kw) with odd sides, bias: (Co,) -> (N, Co, ceil(H/stride), ceil(W/stride)).
-    method: "direct", "fft", or "auto", which asks `fft_is_faster`. Raises `ValueError` for even sides.
+    method: "direct", "fft", or "auto", which asks `fft_is_faster`. Images in half precision take "fft" in the kernel's.
+    Raises `ValueError` for even sides.
     """
     kh, kw = kernel.shape[2:]
     if kh % 2 == 0 or kw % 2 == 0:
         raise ValueError(f"both sides of the kernel must be odd; got {kh} x {kw}")
-    if method not in METHODS:
-        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
+    check_method(method)
     kernel = reachable(kernel, *x.shape[2:])
     kh, kw = kernel.shape[2:]
     if method == "fft" or (method == "auto" and fft_is_faster(x, kernel, stride)):
-        y = fft_conv(x, kernel)[:, :, ::stride, ::stride]
-        return y if bias is None else y + bias.view(-1, 1, 1)
+        y = fft_conv(x.to(kernel.dtype), kernel)[:, :, ::stride, ::stride]
+        return (y if bias is None else y + bias.view(-1, 1, 1)).to(x.dtype)
     return F.conv2d(x, kernel, bias, stride=stride, padding=(kh // 2, kw // 2))
+
+
+def check_method(method: str) -> None:
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}; got {method!r}")
 
 
 def fft_is_faster(x: Tensor, kernel: Tensor, stride: int) -> bool:

@@ -68,6 +68,8 @@ class NJetConv2d(nn.Module):
     `safe_sampling`: r of the authors' subsampling of the input (theirs is 4); off by default.
     """
 
+    needs_host = True  # the size follows from sigma, which lies on the device
+
     def __init__(
         self,
         in_channels: int,

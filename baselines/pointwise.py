@@ -54,11 +54,38 @@ def grid_filters(points: Tensor, w: Tensor, b: Tensor, window: tuple[Tensor, Ten
     return (along_rows[..., :kh].mT @ along_columns[..., :kw].flip(1)).flatten(1)
 
 
+class LastLayer(torch.autograd.Function):
+    """[A a] f. f: (h + 1, P), A: (n, h, 1, 1), a: (n,) -> (n, P). Differentiable once.
+
+    The forward goes by blocks of rows on the CPU: at 33 x 33 positions BLAS needs twice the time for all at once. The
+    gradients have no need of that.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        matrix = torch.cat((weight.flatten(1), bias.unsqueeze(1)), 1)
+        ctx.save_for_backward(features, matrix)
+        rows = max(1, BLOCK // features.shape[1])
+        if matrix.device.type != "cpu" or rows >= len(matrix):
+            return torch.mm(matrix, features)
+        y = features.new_empty(len(matrix), features.shape[1])
+        for some, of_y in zip(matrix.split(rows), y.split(rows), strict=True):
+            torch.mm(some, features, out=of_y)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
+        features, matrix = ctx.saved_tensors
+        h = len(features) - 1
+        d_matrix = torch.mm(features, dy.t()).t()
+        return torch.mm(matrix.t(), dy), d_matrix[:, :h, None, None], d_matrix[:, h]
+
+
 class MaskedLinear(torch.autograd.Function):
     """m (A z + a) = [A a] [m z; m]. z: (h, P), m: (1, P), A: (n, h), a: (n,) -> (n, P). Differentiable once.
 
-    A product with m of h features is cheaper than one with n outputs. The forward goes by blocks of rows on the CPU: at
-    33 x 33 positions BLAS needs twice the time for all at once. The gradients have no need of that.
+    A product with m of h features is cheaper than one with n outputs. By blocks as in `LastLayer`.
     """
 
     @staticmethod

@@ -2,8 +2,9 @@
 
 36 -> 36 channels, 32 x 32, horizon 33, batch 64 (16 from k = 15 on), one thread, CPU seconds. Kernel generation is
 `kernel()` and the gradients to all its parameters; the layer is `forward` and the gradients to input and parameters.
-Beside it both convolutions, with a kernel that is given; where the slower one takes more than ten times as long it is
-left out. `--crossover` times direct and FFT convolution alone, for the rule in `baselines/large_conv.py`.
+Beside it the generation by the plain form, and its floor: the last layer's three matrix products; then both
+convolutions, with a kernel that is given; where the slower one takes more than ten times as long it is left out.
+`--crossover` times direct and FFT convolution alone, for the rule in `baselines/large_conv.py`.
 
     python -m benchmarks.flexconv_layer
 """
@@ -11,6 +12,7 @@ left out. `--crossover` times direct and FFT convolution alone, for the rule in 
 from __future__ import annotations
 
 import argparse
+import copy
 import time
 from collections.abc import Callable, Sequence
 
@@ -24,7 +26,7 @@ from benchmarks.side_by_side import Comparison, Measure, side_by_side, spread, t
 CHANNELS, SIDE, HORIZON = 36, 32, 33
 TARGETS = {5: 0.03, 9: 0.03, 15: 0.03, 21: 0.03, 33: 0.06}
 REPEATS = 10  # of the generation, in a row: it takes a few milliseconds
-GENERATION, LAYER, METHODS = "generation", "layer", ("direct", "fft")
+GENERATION, PLAIN, FLOOR, LAYER, METHODS = "generation", "plain form", "floor", "layer", ("direct", "fft")
 CROSSOVER = [(64, 3, 24, 32), (64, 24, 24, 32), (64, 36, 36, 32), (64, 48, 48, 32), (64, 64, 64, 8), (8, 24, 24, 96)]
 
 
@@ -36,10 +38,24 @@ def forward_backward(run: Callable[[], Tensor], inputs: Sequence[Tensor], repeat
 def layer_of_size(k: int) -> FlexConv2d:
     """Its mask is cropped to k x k."""
     layer = FlexConv2d(CHANNELS, CHANNELS, horizon=HORIZON)
-    with torch.no_grad():
-        layer.mask_params[:, 1] = ((k - 1) / (HORIZON - 1) + 0.01) / 2.146
-    assert layer.kernel_size() == (k, k)
+    layer.fused = True
+    layer.hold(k)
+    layer.hold(None)  # the host looks at the mask, as in training
     return layer
+
+
+def generation(layer: FlexConv2d, *, fused: bool = True) -> Measure:
+    layer = copy.deepcopy(layer)
+    layer.fused = fused
+    return forward_backward(layer.kernel, [p for name, p in layer.named_parameters() if name != "bias"], REPEATS)
+
+
+def products(k: int) -> Measure:
+    """The last layer forward and backward and nothing else: (n, 33) by (33, k k), and its two gradients."""
+    matrix, features = torch.randn(CHANNELS**2, 33), torch.randn(33, k * k)
+    gradient = torch.randn(CHANNELS**2, k * k)
+    work = lambda: (matrix @ features, matrix.t() @ gradient, features @ gradient.t())  # noqa: E731
+    return timed(work, repeats=REPEATS, clock=time.process_time)
 
 
 def convolutions(x: Tensor, kernel: Tensor, methods: Sequence[str] = METHODS) -> dict[str, Measure]:
@@ -51,10 +67,11 @@ def share_row(k: int, rounds: int) -> list[object]:
     layer = layer_of_size(k)
     batch = 64 if k < 15 else 16
     x = torch.randn(batch, CHANNELS, SIDE, SIDE, requires_grad=True)
-    kernel_parameters = [p for name, p in layer.named_parameters() if name != "bias"]
     found = side_by_side(
         {
-            GENERATION: forward_backward(layer.kernel, kernel_parameters, REPEATS),
+            GENERATION: generation(layer),
+            PLAIN: generation(layer, fused=False),
+            FLOOR: products(k),
             LAYER: forward_backward(lambda: layer(x), [x, *layer.parameters()]),
             **convolutions(x, layer.kernel(), METHODS if k < 13 else METHODS[1:]),
         },
@@ -62,7 +79,8 @@ def share_row(k: int, rounds: int) -> list[object]:
     )
     share = found.ratio(GENERATION, LAYER)
     chosen = METHODS[fft_is_faster(x, layer.kernel(), 1)]
-    return [k, batch, *milliseconds(found, (GENERATION, LAYER, *METHODS)), chosen, *percent(found, share, TARGETS[k])]
+    times = milliseconds(found, (GENERATION, PLAIN, FLOOR, LAYER, *METHODS))
+    return [k, batch, *times, chosen, *percent(found, share, TARGETS[k])]
 
 
 def milliseconds(found: Comparison, names: Sequence[str]) -> list[object]:
@@ -98,7 +116,7 @@ def main() -> None:
         headers = ["batch", "in", "out", "side", "k", *METHODS, "direct / fft", "rule"]
         table("Convolution, forward and backward (ms of CPU)", headers, crossover_rows(arguments.rounds))
         return
-    headers = ["k", "batch", GENERATION, LAYER, *METHODS, "layer's", "share %", "range", "target"]
+    headers = ["k", "batch", GENERATION, PLAIN, FLOOR, LAYER, *METHODS, "layer's", "share %", "range", "target"]
     rows = [share_row(k, arguments.rounds) for k in TARGETS]
     table("FlexConv layer, 36 -> 36, 32 x 32, forward and backward, one thread (ms of CPU)", headers, rows)
 

@@ -15,10 +15,11 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from baselines.flexconv import FlexConv2d, gaussian_mask
+from baselines.flexconv import FlexConv2d
 from baselines.flexnet import FlexNet, flexnet
 from baselines.kernel_batch import KernelLayer
 from baselines.kernel_nets import KERNEL_NETS
+from baselines.masks import gaussian_mask
 from benchmarks.side_by_side import side_by_side, spread, table, timed, verdict, warn_if_busy
 
 BATCHED, LOOP, BY_POSITION = "batched", "layer by layer", "the same, by position"

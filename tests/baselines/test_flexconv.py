@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.flexconv import FlexConv2d, crop_size, gaussian_mask, grid
+from baselines.flexconv import FlexConv2d, grid
 from baselines.kernel_nets import KERNEL_NETS
+from baselines.masks import crop_size, gaussian_mask
 
 MASKS = [
     [[0.0, 0.075], [0.0, 0.075]],

@@ -16,7 +16,6 @@ from baselines.kernel_batch import (
     CPU,
     FEW,
     KernelLayer,
-    KernelNetwork,
     area,
     batched_kernels,
     crop_sizes,
@@ -24,6 +23,7 @@ from baselines.kernel_batch import (
     hull,
     make_job,
 )
+from baselines.kernel_network import KernelNetwork
 
 HORIZON = 33
 STEP = 2 / (HORIZON - 1)
