@@ -53,7 +53,7 @@ def load(file: Path, identity: dict[str, Any], device: torch.device) -> dict[str
             f"checkpoint {file} cannot be read ({type(error).__name__}); delete it to start anew"
         ) from error
     if saved != identity:
-        differs = ", ".join(key for key in identity if saved.get(key) != identity[key])
+        differs = ", ".join(key for key in identity | saved if saved.get(key) != identity.get(key))
         raise ValueError(
             f"checkpoint {file} belongs to another call (differs in: {differs}); delete it or name another"
         )

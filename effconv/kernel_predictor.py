@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from effconv.recurrence import recurrence
@@ -118,18 +119,38 @@ class GRUPredictor(KernelPredictor):
 
     def states(self, sizes: Sequence[int]) -> Tensor:
         """GRU states h_1..h_{s*s} of each layer: (L, T, H), T = max(s*s); past a layer's last step they are zero."""
-        inputs = self.z[_by_layer(self.around_centre, sizes)]  # (L, T, 64)
+        return self.unrolled(self.z[_by_layer(self.around_centre, sizes)], [s * s for s in sizes])
+
+    def unrolled(self, inputs: Tensor, lengths: list[int]) -> Tensor:
+        """inputs: (L, T, 64), of which layer l sees the first lengths[l] -> states (L, T, H), zero past a length."""
         gates_x = torch.baddbmm(self.b_ih.unsqueeze(1), inputs, self.w_ih.transpose(1, 2))
-        return recurrence(gates_x.transpose(0, 1), self.w_hh, self.b_hh, [s * s for s in sizes]).transpose(0, 1)
+        return recurrence(gates_x.transpose(0, 1), self.w_hh, self.b_hh, lengths).transpose(0, 1)
 
     def modulated(self, sizes: Sequence[int], masks: Tensor) -> list[Tensor]:
         """Eq. 7 taken through the linear head, m (W h + b) = W (m h) + b m: the states are smaller than the kernels."""
-        m = self.gain.unsqueeze(1) * masks.flatten(1).gather(1, _by_layer(self.in_corner, sizes))
-        rows = torch.cat((m.unsqueeze(2) * self.states(sizes), m.unsqueeze(2)), dim=2)  # (L, T, H + 1)
+        rows = self.masked_rows(self.states(sizes), masks, _by_layer(self.in_corner, sizes))
         return [
             self.as_kernel(index, head @ row[: size * size].t(), size)
             for index, (head, row, size) in enumerate(zip(self.heads, rows.unbind(), sizes, strict=True))
         ]
+
+    def masked_rows(self, states: Tensor, masks: Tensor, positions: Tensor) -> Tensor:
+        """(L, T, H + 1): m h and m by step, the gain in m; positions: (L, T), where in masks each step finds its m."""
+        m = self.gain.unsqueeze(1) * masks.flatten(1).gather(1, positions)
+        return torch.cat((m.unsqueeze(2) * states, m.unsqueeze(2)), dim=2)
+
+    def one_by_one(self, sizes: Sequence[int], masks: Tensor) -> list[Tensor]:
+        """Equal to `modulated`, in the plain way: one layer after the other, one GRU cell call per kernel position."""
+        kernels = []
+        for index, (head, size) in enumerate(zip(self.heads, sizes, strict=True)):
+            weights = (self.w_ih[index], self.w_hh[index], self.b_ih[index], self.b_hh[index])
+            states = [self.z.new_zeros(1, self.w_hh.shape[2])]
+            for position in grid_positions(size, self.max_size):
+                states.append(torch.gru_cell(self.z[position : position + 1], states[-1], *weights))
+            columns = F.linear(head[:, :-1], torch.cat(states[1:])) + head[:, -1:]  # (out * in, s*s)
+            mask = self.gain[index] * masks[index, :size, :size]
+            kernels.append(mask * self.as_kernel(index, columns, size))
+        return kernels
 
     def predict(self, sizes: Sequence[int]) -> list[Tensor]:
         return [

@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from effconv.budget import BUDGET_SCOPES, BUDGET_VALUES
+from effconv.captured import LossFn
 from effconv.conversion import with_predicted
-from effconv.kernel_predictor import KERNEL_PREDICTORS, Layer
+from effconv.graph_steps import GraphSteps
+from effconv.kernel_predictor import KERNEL_PREDICTORS, GRUPredictor, Layer
 from effconv.mask import mask_profiles
 from effconv.readings import Readings, Settings
 from effconv.result import History, KernelSizes
@@ -26,22 +27,41 @@ from effconv.snapping import count, read_out, snap_to_budget
 
 _EMA_DECAY = 0.99  # per step (R-12)
 
+# plain: one step, then what it found. graph: all sizes under one CUDA graph, its findings read every few steps; on the
+# CPU the same operations without the graph. loop: as plain, but the layers' kernels are predicted one after the other.
+ENGINES = ("plain", "graph", "loop")
+
 
 class DivergedError(ArithmeticError):
     """The loss or a size is no longer finite."""
 
 
 class SizeLearner:
-    """The three sets of parameters of Eq. 8 and the step that updates them."""
+    """The three sets of parameters of Eq. 8 and the step that updates them.
 
-    def __init__(self, model: nn.Module, names: list[str], settings: Settings, readings: Readings) -> None:
+    engine: one of `ENGINES`. report_every: how many steps late engine `graph` may tell of a step.
+    Raises `BudgetError` for a budget out of reach, `ValueError` for an engine that there is not or that has no kernel
+    predictor of this reading.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        names: list[str],
+        settings: Settings,
+        readings: Readings,
+        engine: str = "plain",
+        report_every: int = 50,
+    ) -> None:
+        if engine not in ENGINES:
+            raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
         convs = [conv for name in names if isinstance(conv := model.get_submodule(name), nn.Conv2d)]
         self.layers = [Layer(conv.out_channels, conv.in_channels, conv.kernel_size[0]) for conv in convs]
         self.costs = [layer.out_channels * layer.in_channels for layer in self.layers]
         own = [layer.kernel_size for layer in self.layers]
         total = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.fixed = BUDGET_SCOPES[readings.budget_scope](total, count(own, self.costs))  # R-05
-        self.settings, self.readings, self.names = settings, readings, names
+        self.settings, self.readings, self.names, self.engine = settings, readings, names, engine
         like = convs[0].weight
         self.cnn = copy.deepcopy(model)
         self.predicted = with_predicted(self.cnn, names, settings.max_size, readings.padding)
@@ -53,9 +73,12 @@ class SizeLearner:
         self.ema = self.initial.clone()
         self.last = self.initial.clone()
         self.optimizer = self._optimizer()
-        snap_to_budget(
-            self.initial.tolist(), **self._limits()
-        )  # a budget out of reach is an error now, not hours later
+        # a budget out of reach is an error now, not hours later
+        snap_to_budget(self.initial.tolist(), **self._limits())
+        if engine == "loop" and not isinstance(self.kernel_predictor, GRUPredictor):
+            raise ValueError(f"engine 'loop' has no kernel predictor {readings.kernel_predictor!r}; use engine='plain'")
+        self.report_every = report_every
+        self.graph = GraphSteps(self, report_every) if engine == "graph" else None
 
     def _limits(self) -> dict[str, Any]:
         s = self.settings
@@ -74,7 +97,8 @@ class SizeLearner:
             p for p in itertools.chain(self.size_predictor.parameters(), self.cnn.parameters()) if p.requires_grad
         ]
         groups = [{"params": others, "lr": s.lr}, {"params": self.kernel_predictor.parameters(), "lr": s.kernel_lr}]
-        return torch.optim.AdamW(groups, weight_decay=s.weight_decay, fused=True)
+        capturable = self.engine == "graph" and self.cost_tensor.is_cuda
+        return torch.optim.AdamW(groups, weight_decay=s.weight_decay, fused=True, capturable=capturable)
 
     def soft_and_integer_sizes(self) -> tuple[Tensor, list[int]]:
         """Step 2 of Algorithm 1: v (L,) and s."""
@@ -83,30 +107,49 @@ class SizeLearner:
             raise DivergedError("a soft size is not finite")
         return v, [int(size) for size in round_half_up(v.detach()).tolist()]  # Eq. 2
 
+    def masks(self, v: Tensor, s: Tensor) -> tuple[Tensor, Tensor]:
+        """Step 4 of Algorithm 1. v, s: (L,) -> v again, cut off from its past; and Eq. 6, (L, max_size, max_size)."""
+        v_mask = v.detach().requires_grad_()
+        centre, denominator = self.readings.mask_centre, self.readings.mask_denominator
+        g = mask_profiles(v_mask, s, self.settings.max_size, centre=centre, denominator=denominator)
+        return v_mask, g.unsqueeze(2) * g.unsqueeze(1)
+
     def set_kernels(self) -> tuple[Tensor, Tensor, list[int]]:
         """Steps 2-5 of Algorithm 1: gives the CNN its kernels.
 
         Returns v (L,) of the size predictor; v again, cut off from it, as the mask saw it; and s.
         """
         v, sizes = self.soft_and_integer_sizes()
-        v_mask = v.detach().requires_grad_()
-        g = mask_profiles(
-            v_mask,
-            torch.tensor(sizes, device=v.device),
-            self.settings.max_size,
-            centre=self.readings.mask_centre,
-            denominator=self.readings.mask_denominator,
-        )
-        masks = g.unsqueeze(2) * g.unsqueeze(1)  # Eq. 6
-        for conv, kernel in zip(self.predicted, self.kernel_predictor.modulated(sizes, masks), strict=True):
+        v_mask, masks = self.masks(v, torch.tensor(sizes, device=v.device))
+        predictor = self.kernel_predictor
+        if self.engine == "loop" and isinstance(predictor, GRUPredictor):
+            kernels = predictor.one_by_one(sizes, masks)
+        else:
+            kernels = predictor.modulated(sizes, masks)
+        for conv, kernel in zip(self.predicted, kernels, strict=True):
             conv.kernel = kernel  # Eqs. 5 and 7
         return v, v_mask, sizes
 
-    def step(self, images: Tensor, labels: Tensor, loss_fn: Callable[[Any, Tensor], Tensor]) -> dict[str, Any]:
-        """Steps 2-8 of Algorithm 1 on one batch: images (N, C, H, W), labels (N,).
+    def advance(self, images: Tensor, labels: Tensor, loss_fn: LossFn) -> list[dict[str, Any]]:
+        """One step, as `step`, and what has become known by now, step by step, in order.
 
-        The two terms of Eq. 8 are differentiated apart, so that each one's say on v can be recorded.
+        That is this step alone, or with engine `graph` nothing for `report_every` - 1 steps and then all of them.
+        Raises `DivergedError` when it has become known that the loss or a size was not finite.
         """
+        if self.graph is None:
+            return [self._plain_step(images, labels, loss_fn)]
+        return _finite(self.graph.step(images, labels, loss_fn))
+
+    def flush(self) -> list[dict[str, Any]]:
+        """What `advance` has not told yet. With engine `graph` this waits for the device."""
+        return [] if self.graph is None else _finite(self.graph.read())
+
+    def step(self, images: Tensor, labels: Tensor, loss_fn: LossFn) -> dict[str, Any]:
+        """Steps 2-8 of Algorithm 1 on one batch: images (N, C, H, W), labels (N,); what is known of this step."""
+        return (self.advance(images, labels, loss_fn) + self.flush())[-1]
+
+    def _plain_step(self, images: Tensor, labels: Tensor, loss_fn: LossFn) -> dict[str, Any]:
+        """The two terms of Eq. 8 are differentiated apart, so that each one's say on v can be recorded."""
         self.optimizer.zero_grad(set_to_none=True)
         v, v_mask, sizes = self.set_kernels()
         outputs = self.cnn(images)
@@ -115,17 +158,24 @@ class SizeLearner:
             raise DivergedError(f"the loss is {loss_value}")
         loss.backward()  # type: ignore[no-untyped-call]
         class_grad = torch.zeros_like(v) if v_mask.grad is None else v_mask.grad
-        seen = self._descend(v, sizes, class_grad)
-        return seen | {"loss": loss_value, "class_grad": class_grad, "accuracy": _accuracy(outputs, labels)}
+        seen = self._seen(v, sizes, class_grad)
+        accuracy = self.accuracy(outputs, labels)
+        accuracy_value = None if accuracy is None else accuracy.item()
+        return seen | {"loss": loss_value, "class_grad": class_grad, "accuracy": accuracy_value}
 
     def budget_step(self) -> dict[str, Any]:
         """The same step on lambda L_param alone: no batch, no class loss, so that theta_sp is all that moves."""
         self.optimizer.zero_grad(set_to_none=True)
         v, sizes = self.soft_and_integer_sizes()
-        return self._descend(v, sizes, torch.zeros_like(v))
+        return self._seen(v, sizes, torch.zeros_like(v))
 
-    def _descend(self, v: Tensor, sizes: list[int], class_grad: Tensor) -> dict[str, Any]:
-        """Steps 7 and 8 of Algorithm 1, once what the class loss says of v is known."""
+    def _seen(self, v: Tensor, sizes: list[int], class_grad: Tensor) -> dict[str, Any]:
+        budget_loss, budget_grad = self.descend(v, class_grad)
+        found = {"v": v, "s": sizes, "budget_loss": budget_loss, "budget_grad": budget_grad}
+        return found | {"budget_error": self.budget_error(sizes)}
+
+    def descend(self, v: Tensor, class_grad: Tensor) -> tuple[Tensor, Tensor]:
+        """Steps 7 and 8 of Algorithm 1, once what the class loss says of v is known: L_param and its gradient on v."""
         v_budget = v.detach().requires_grad_()
         budget_loss = BUDGET_VALUES[self.readings.budget_value](
             v_budget, self.cost_tensor, self.settings.budget, self.fixed
@@ -134,10 +184,20 @@ class SizeLearner:
         v.backward(class_grad + budget_grad)  # type: ignore[no-untyped-call]
         self.optimizer.step()  # step 8
         with torch.no_grad():
-            self.last = v.detach()
+            self.last.copy_(v)
             self.ema.lerp_(self.last, 1 - _EMA_DECAY)
-        error = count(sizes, self.costs, self.fixed) / self.settings.budget - 1
-        return {"v": v, "s": sizes, "budget_loss": budget_loss, "budget_error": error, "budget_grad": budget_grad}
+        return budget_loss, budget_grad
+
+    def budget_error(self, sizes: list[int]) -> float:
+        """p_pr / p_d - 1."""
+        return count(sizes, self.costs, self.fixed) / self.settings.budget - 1
+
+    @staticmethod
+    def accuracy(outputs: Any, labels: Tensor) -> Tensor | None:
+        """The share of right answers, a scalar on the device; None where the outputs are no class scores."""
+        if not isinstance(outputs, Tensor) or outputs.dim() != 2 or labels.dim() != 1:
+            return None
+        return (outputs.detach().argmax(1) == labels).float().mean()
 
     def result(self, model: nn.Module, history: History, left_alone: dict[str, str]) -> KernelSizes:
         """Step 9 of Algorithm 1."""
@@ -171,8 +231,14 @@ class SizeLearner:
             getattr(self, part).load_state_dict(state[part])
         self.initial, self.ema, self.last = (state[key].to(self.ema.device) for key in ("initial", "ema", "last"))
 
+        if self.graph is not None:  # captured graphs know the old tensors' places
+            self.graph = GraphSteps(self, self.report_every)
 
-def _accuracy(outputs: Any, labels: Tensor) -> float | None:
-    if not isinstance(outputs, Tensor) or outputs.dim() != 2 or labels.dim() != 1:
-        return None
-    return (outputs.detach().argmax(1) == labels).float().mean().item()
+
+def _finite(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    for seen in found:
+        if not all(map(math.isfinite, seen["v"])):
+            raise DivergedError("a soft size is not finite")
+        if not math.isfinite(seen["loss"]):
+            raise DivergedError(f"the loss is {seen['loss']}")
+    return found

@@ -80,6 +80,8 @@ def learn_kernel_sizes(
     kernel_lr: float = 1e-3,
     weight_decay: float = 1e-3,
     tolerance: float = 0.01,
+    engine: str = "plain",
+    report_every: int = 50,
 ) -> KernelSizes:
     """Learns the kernel sizes of a CNN under a parameter budget: lines 1-9 of Algorithm 1.
 
@@ -93,6 +95,9 @@ def learn_kernel_sizes(
     checkpoint: a file to resume from, written after each epoch and every `checkpoint_every` seconds. The result equals
         that of an uninterrupted call if the batches of an epoch do not depend on state of their own.
     readings: which reading of the paper each part follows.
+    engine: `plain`; `graph`, which on CUDA runs whole steps as CUDA graphs without waiting for the device, so that
+        the callback hears of a step, and a divergence is noticed, up to `report_every` steps late; or `loop`, the
+        slow plain form. A network or loss that itself waits for the device needs `plain`. Results agree to rounding.
 
     Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches
     or layers that cannot be used, `DivergedError` when the loss is no longer finite.
@@ -111,7 +116,7 @@ def learn_kernel_sizes(
     )
     where = torch.device(device or next((p.device for p in model.parameters()), torch.device("cpu")))
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        run = _Run(model, batches, settings, readings, layers, where)
+        run = _Run(model, batches, settings, readings, layers, where, engine, report_every)
         if checkpoint is not None:
             run.keep(Path(checkpoint), checkpoint_every)
         run.train(loss_fn, callback)
@@ -129,6 +134,8 @@ class _Run:
         readings: Readings,
         layers: Selection,
         device: torch.device,
+        engine: str,
+        report_every: int,
     ) -> None:
         self.opening = _epochs(batches, settings.seed, device)
         (images, _), self.first_epoch = _peek(next(self.opening), 0)
@@ -136,12 +143,14 @@ class _Run:
         model = copy.deepcopy(model).to(device).train()
         names, self.left_alone = find_learnable(model, images[:2].to(device), layers)
         checkpoints.seed_rng(settings.seed, device)  # so the start depends on the seed alone, not on the data
-        self.learner = SizeLearner(model, names, settings, readings)
+        self.learner = SizeLearner(model, names, settings, readings, engine, report_every)
         self.history = History()
         self.epoch = self.batch = 0  # done
         self.file: Path | None = None
         shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
         self.identity = asdict(settings) | asdict(readings) | {"layers": names, "network": shapes}
+        if engine != "plain":
+            self.identity["engine"] = engine
 
     def keep(self, file: Path, every: float) -> None:
         self.file, self.every, self.saved_at = file, every, time.monotonic()
@@ -182,17 +191,27 @@ class _Run:
         callback: Callable[[Step], object] | None,
     ) -> None:
         for images, labels in opened:
-            seen = self.learner.step(images.to(self.device), labels.to(self.device), loss_fn)
-            accuracy = seen.pop("accuracy")
+            found = self.learner.advance(images.to(self.device), labels.to(self.device), loss_fn)
             self.batch += 1
-            self.history.add({"epoch": self.epoch + 1, "step": self.batch} | seen)
-            if callback is not None:
-                progress = (self.epoch + 1, self.settings.epochs, self.batch)
-                self._call(callback, Step(*progress, seen["loss"], accuracy, seen["budget_error"], seen["s"]))
+            self._report(found, callback)
             if self.file is not None and time.monotonic() - self.saved_at > self.every:
+                self._report(self.learner.flush(), callback)
                 self.save()
+        self._report(self.learner.flush(), callback)
         self.epoch, self.batch = self.epoch + 1, 0
         self.save()
+
+    def _report(self, found: list[dict[str, Any]], callback: Callable[[Step], object] | None) -> None:
+        """found: the latest steps up to this one. All stand in the history before the first is told, which may stop."""
+        steps = []
+        for batch, seen in enumerate(found, self.batch - len(found) + 1):
+            accuracy = seen.pop("accuracy")
+            self.history.add({"epoch": self.epoch + 1, "step": batch} | seen)
+            progress = (self.epoch + 1, self.settings.epochs, batch)
+            steps.append(Step(*progress, seen["loss"], accuracy, seen["budget_error"], seen["s"]))
+        if callback is not None:
+            for step in steps:
+                self._call(callback, step)
 
     def _call(self, callback: Callable[[Step], object], step: Step) -> None:
         try:

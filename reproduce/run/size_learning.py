@@ -98,6 +98,7 @@ def call(
             checkpoint=checkpoint,
             checkpoint_every=follower.every,
             readings=readings(epochs.learning),
+            engine=spec.engine,
             **asdict(settings(epochs.learning, seed)),
         )
     except ValueError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -22,17 +23,18 @@ from reproduce.specs import SizeLearning
 
 @dataclass(kw_only=True)
 class Epochs:
-    """The batches of stage 1: called once for each epoch. Notes when a batch is asked for: a step's time begins."""
+    """The batches of stage 1: called once for each epoch. Notes when each batch is asked for: a step's time begins."""
 
     split: Split
     seed: int
     learning: SizeLearning
     normalisation: str
     epoch: int = 0
-    asked: float = 0.0
+    asked: dict[int, float] = field(default_factory=dict)  # in the epoch that is being opened or run: by step, from 1
 
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.epoch += 1
+        self.asked = {}
         return self.timed(
             Batches(
                 split=self.split,
@@ -47,8 +49,8 @@ class Epochs:
 
     def timed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
         opened = iter(batches)
-        while True:
-            self.asked = time.perf_counter()
+        for step in itertools.count(1):
+            self.asked[step] = time.perf_counter()
             batch = next(opened, None)
             if batch is None:
                 return
@@ -60,7 +62,7 @@ class Follower:
     """Hears of every step: keeps the time, tells the watcher, stops when asked.
 
     The time of an epoch is the mean over the steps that were timed, times all its steps: an interruption may lose the
-    times of a few, or time a few twice.
+    times of a few, or time a few twice. Where several steps are told of at once, the first has the time of them all.
     """
 
     epochs: Epochs
@@ -71,6 +73,7 @@ class Follower:
     stop: Callable[[], bool]
     timed: list[list[float]] = field(default_factory=list)  # by epoch: steps, seconds
     saved_at: float = field(default_factory=time.monotonic)
+    heard_at: float = 0.0  # of the step before
 
     def __post_init__(self) -> None:
         self.timed = self.notes.load().get("timed", [])
@@ -80,7 +83,7 @@ class Follower:
             self.timed.append([0, 0.0])
         entry = self.timed[step.epoch - 1]
         entry[0] += 1
-        entry[1] += time.perf_counter() - self.epochs.asked
+        entry[1] += time.perf_counter() - max(self.epochs.asked[step.step], self.heard_at)
         self.progress.update(
             "sizes", step.epoch, step.epochs, step.step, self.steps, step.loss, None, step.budget_error
         )
@@ -88,6 +91,7 @@ class Follower:
         if stopping or step.step == self.steps or time.monotonic() - self.saved_at >= self.every:
             self.notes.save({"timed": self.timed})
             self.saved_at = time.monotonic()
+        self.heard_at = time.perf_counter()
         if stopping:
             raise Interrupted  # size learning saves its own state at this step before it passes this on
 
