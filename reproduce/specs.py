@@ -18,6 +18,8 @@ PROTOCOL_VERSION = 1
 
 DatasetName = Literal["mnist", "cifar10", "stl10", "imagenet32"]
 Scalar = int | float | str | bool | None
+Engine = Literal["plain", "graph"]  # one step after the other; whole steps as CUDA graphs
+Precision = Literal["float32", "tf32", "bf16"]  # of convolutions and products on CUDA; weights are float32 always
 
 
 class Frozen(BaseModel):
@@ -140,8 +142,8 @@ class RunSpec(Frozen):
     training: Recipe
     protocol: str
     threads: int = 1
-    precision: Literal["float32"] = "float32"
-    engine: Literal["plain"] = "plain"
+    precision: Precision = "float32"
+    engine: Engine = "plain"
 
     @property
     def spec_id(self) -> str:

@@ -44,10 +44,18 @@ def augment(images: Tensor, kind: str, generator: torch.Generator) -> Tensor:
         return DISTORTIONS[kind](images, generator)
     if kind not in KINDS:
         raise ValueError(f"no augmentation is named {kind!r}; use one of {', '.join(KINDS)}")
-    n, padding, device = len(images), crop_padding(images.shape[-1]), images.device
-    flips = torch.rand(n, generator=generator, device=device) < 0.5
-    top, left = torch.randint(0, 2 * padding + 1, (2, n), generator=generator, device=device)
-    return flip_and_crop(images, flips, top, left, padding, reflect=kind == "flip_crop_reflect")
+    padding = crop_padding(images.shape[-1])
+    chances, (top, left) = draw(len(images), padding, generator)
+    return flip_and_crop(images, chances < 0.5, top, left, padding, reflect=kind == "flip_crop_reflect")
+
+
+def draw(n: int, padding: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """What n images are flipped and cropped by: (n,) in 0..1, flipped if below 1/2, and corners (2, n), top and left.
+
+    On the generator's device.
+    """
+    chances = torch.rand(n, generator=generator, device=generator.device)
+    return chances, torch.randint(0, 2 * padding + 1, (2, n), generator=generator, device=generator.device)
 
 
 def flip_and_crop(
@@ -56,10 +64,14 @@ def flip_and_crop(
     """images: (N, C, H, W) uint8; flips: (N,) bool; top, left: (N,) corners in the padded image -> (N, C, H, W)."""
     height, width = images.shape[2:]
     flipped = torch.where(flips[:, None, None, None], images.flip(3), images)
-    padded = reflected(flipped, padding) if reflect else F.pad(flipped, (padding,) * 4)
     # A view of every possible window, (N, C, 2p+1, 2p+1, H, W); only the chosen ones are copied.
-    windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+    windows = padded(flipped, padding, reflect=reflect).unfold(2, height, 1).unfold(3, width, 1)
     return windows[torch.arange(len(images), device=images.device), :, top, left]
+
+
+def padded(images: Tensor, padding: int, *, reflect: bool = False) -> Tensor:
+    """images: (N, C, H, W) uint8 -> (N, C, H + 2p, W + 2p), with black or reflected pixels around."""
+    return reflected(images, padding) if reflect else F.pad(images, (padding,) * 4)
 
 
 def reflected(images: Tensor, padding: int) -> Tensor:

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from reproduce.errors import UserError
+from reproduce.specs import Precision
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # glibc's malloc.h
 
@@ -77,8 +78,8 @@ def choose_device(name: str) -> torch.device:
 
 
 @contextmanager
-def settings(threads: int) -> Iterator[None]:
-    """Inside: so many threads, deterministic algorithms where torch has them, float32 without TF32. Then as before."""
+def settings(threads: int, precision: Precision = "float32") -> Iterator[None]:
+    """Inside: so many threads, deterministic algorithms where torch has them, TF32 only if asked. Then as before."""
     # cuBLAS is deterministic only with a fixed workspace, and reads this when it is first used.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = (
@@ -91,7 +92,8 @@ def settings(threads: int) -> Iterator[None]:
         torch.backends.cuda.matmul.allow_tf32,
     )
     keep_freed_memory()
-    _set(threads, True, True, False, False, False, False)
+    tf32 = precision == "tf32"
+    _set(threads, True, True, False, False, tf32, tf32)
     try:
         yield
     finally:

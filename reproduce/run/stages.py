@@ -81,6 +81,8 @@ def stages(run: Run) -> Result:
         resume=Slot(run.folder / "training.pt", every=context.save_every),
         progress=context.progress,
         stop=context.stop,
+        engine=spec.engine,
+        precision=spec.precision,
     )
     outcome = Outcome(status="diverged" if trained.diverged else "finished", reason=trained.diverged)
     params = params_of(network, spec)

@@ -13,19 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from reproduce.errors import Interrupted, UserError
-from reproduce.run.batches import Batches, memory_format, steps_per_epoch
 from reproduce.run.datasets import Dataset
+from reproduce.run.engine import make_stepper
 from reproduce.run.evaluation import evaluate, pack
-from reproduce.run.losses import make_loss, score_loss
+from reproduce.run.losses import score_loss
 from reproduce.run.models import seeded
-from reproduce.run.optimizers import make_optimizer
 from reproduce.run.outcome import TrainingResult, TrainingState, Watcher
 from reproduce.run.resume import Slot
-from reproduce.run.schedules import redrawn_factor, schedule
+from reproduce.run.schedules import redrawn_factor
 from reproduce.run.streams import stream_seed
-from reproduce.specs import Recipe
+from reproduce.specs import Engine, Precision, Recipe
 
-CHECK_EVERY = 20  # steps between looks at the loss, since a look waits for the device
+LOOK_EVERY = 20  # steps between looks at the loss, since a look waits for the device
 
 
 def train(
@@ -38,13 +37,15 @@ def train(
     resume: Slot,
     progress: Watcher,
     stop: Callable[[], bool],
+    engine: Engine = "plain",
+    precision: Precision = "float32",
 ) -> TrainingResult:
-    """Train `model`, in place, on `dataset`, whose tensors lie on `device`.
+    """Train `model`, in place, on `dataset`, whose tensors lie on `device`, by the steps of an engine.
 
     Goes on from what `resume` holds. When `stop()` is true the state is saved and `Interrupted` raised, before the next
-    step. A loss that is not finite ends training as diverged. Raises `UserError` for fewer images than one batch.
+    step. A loss that is not finite ends training as diverged. Raises `UserError` for what `make_stepper` cannot do.
     """
-    trainer = _Trainer(model, dataset, recipe, seed, device, resume, progress, stop)
+    trainer = _Trainer(model, dataset, recipe, seed, device, resume, progress, stop, engine, precision)
     with seeded(stream_seed(seed, "noise")):  # dropout's, if there is any; torch's own generator stays as it was
         trainer.run()
     return trainer.state.result()
@@ -63,37 +64,21 @@ class _Trainer:
         resume: Slot,
         progress: Watcher,
         stop: Callable[[], bool],
+        engine: Engine,
+        precision: Precision,
     ) -> None:
-        self.model = model.to(device=device, memory_format=memory_format(device))  # type: ignore[call-overload]
-        self.dataset, self.recipe, self.seed, self.device = dataset, recipe, seed, device
+        self.model, self.dataset, self.recipe, self.seed, self.device = model, dataset, recipe, seed, device
         self.resume, self.progress, self.stop = resume, progress, stop
-        images = len(dataset.train)
-        self.steps = steps_per_epoch(images, recipe.batch_size, drop_last=recipe.drop_last)
-        if not self.steps:
-            raise UserError(f"{images} training images are less than one batch of {recipe.batch_size}; take more")
-        self.optimizer = make_optimizer(self.model, recipe)
-        factors = [group["lr_factor"] for group in self.optimizer.param_groups]
-        self.rates = [schedule(recipe, self.steps, lr_factor=factor) for factor in factors]
-        self.redrawn = 1.0  # times all rates, in the epoch under way
-        self.loss = make_loss(recipe)
-        self.state = TrainingState()
-        self.sums = torch.zeros(3, dtype=torch.float64, device=device)  # over the epoch: loss, correct, images
-        self.batches = self.batches_to_come(None)
-
-    def batches_to_come(self, augmentation_rng: Tensor | None) -> Batches:
-        """What is left of the epoch under way."""
-        return Batches(
-            split=self.dataset.train,
-            seed=self.seed,
-            stream=(),
-            epoch=self.state.epoch + 1,
-            batch_size=self.recipe.batch_size,
-            augmentation=self.recipe.augmentation,
-            normalisation=self.recipe.normalisation,
-            drop_last=self.recipe.drop_last,
-            skip=self.state.step,
-            augmentation_rng=augmentation_rng,
+        self.stepper = make_stepper(
+            model, dataset.train, recipe, seed=seed, device=device, engine=engine, precision=precision
         )
+        self.steps = self.stepper.steps
+        # Captured steps are so short that a look at each twentieth would be felt.
+        self.look_every = self.steps if engine == "graph" and device.type == "cuda" else LOOK_EVERY
+        self.redrawn = 1.0  # times all rates, in the epoch under way
+        self.state = TrainingState()
+        self.unsaved = False  # whether a step was done since the state was saved or loaded
+        self.augmentation_rng: Tensor | None = None  # saved in the epoch under way, to go on from
 
     def run(self) -> None:
         if not self.load():
@@ -109,8 +94,7 @@ class _Trainer:
     def start_epoch(self) -> None:
         """Every epoch starts its own streams, so that it does not depend on how those before were interrupted."""
         self.state.step, self.state.seconds = 0, 0.0
-        self.sums.zero_()
-        self.batches = self.batches_to_come(None)
+        self.augmentation_rng = None
         self.redraw()
         torch.manual_seed(stream_seed(self.seed, "noise", self.state.epoch + 1))
 
@@ -121,20 +105,27 @@ class _Trainer:
 
     def train_epoch(self) -> None:
         """The steps of the epoch that are still to do."""
-        self.model.train()
-        batches = iter(self.batches)
+        with self.clock():
+            self.stepper.start_epoch(
+                self.state.epoch,
+                skip=self.state.step,
+                augmentation_rng=self.augmentation_rng,
+                factor=self.redrawn,
+            )
         while self.state.step < self.steps and not self.state.diverged:
             with self.clock():
-                self.train_until_due(batches)
+                self.train_until_due()
             if self.state.step < self.steps:
                 self.save()
                 self.stop_if_asked()
 
-    def train_until_due(self, batches: Iterator[tuple[Tensor, Tensor]]) -> None:
+    def train_until_due(self) -> None:
         """Steps until the epoch ends, the loss is no longer finite, or it is time to save or to stop."""
-        for images, labels in batches:
-            self.step(images, labels)
-            if self.state.step % CHECK_EVERY == 0 or self.state.step == self.steps:
+        while self.state.step < self.steps:
+            self.stepper.step()
+            self.state.step += 1
+            self.unsaved = True
+            if self.state.step % self.look_every == 0 or self.state.step == self.steps:
                 self.look()
             if self.state.diverged or self.resume.due() or self.stop():
                 return
@@ -148,23 +139,9 @@ class _Trainer:
             torch.cuda.synchronize(self.device)
         self.state.seconds += time.perf_counter() - started
 
-    def step(self, images: Tensor, labels: Tensor) -> None:
-        """One update. images: (B, C, H, W) float32; labels: (B,)."""
-        now = self.state.epoch * self.steps + self.state.step
-        for group, rate in zip(self.optimizer.param_groups, self.rates, strict=True):
-            group["lr"] = self.redrawn * rate(now)
-        self.optimizer.zero_grad(set_to_none=True)
-        loss, logits = self.loss(self.model, images, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimizer.step()
-        with torch.no_grad():
-            right = (logits.argmax(1) == labels).sum().double()
-            self.sums += torch.stack((loss.double() * len(labels), right, torch.ones_like(right) * len(labels)))
-        self.state.step += 1
-
     def mean_loss(self) -> float:
         """Over the epoch so far. Waits for the device."""
-        return (self.sums[0] / self.sums[2]).item()
+        return (self.stepper.sums[0] / self.stepper.sums[2]).item()
 
     def look(self) -> None:
         """See whether the loss is still finite, and tell the watcher."""
@@ -179,34 +156,40 @@ class _Trainer:
         self.progress.update("training", epoch, self.recipe.epochs, step, self.steps, loss, top1)
 
     def finish_epoch(self) -> None:
-        """Count the epoch, evaluate if it is its turn, and note what came out."""
-        state, loss = self.state, self.mean_loss()
-        state.epoch += 1
+        """Evaluate if it is its turn, count the epoch, and note what came out."""
+        state, loss, epoch = self.state, self.mean_loss(), self.state.epoch + 1
+        turn = epoch % self.recipe.evaluate_every == 0 or epoch == self.recipe.epochs
+        measured = self.evaluate(epoch) if turn else {}
+        state.epoch = epoch
         state.epoch_seconds.append(state.seconds)
         point = {
-            "epoch": state.epoch,
-            "lr": self.optimizer.param_groups[-1]["lr"],  # of the last step, without a group's factor
+            "epoch": epoch,
+            "lr": self.stepper.lr,  # of the last step, without a group's factor
             "train_loss": loss,
-            "train_top1": 100.0 * (self.sums[1] / self.sums[2]).item(),
+            "train_top1": 100.0 * (self.stepper.sums[1] / self.stepper.sums[2]).item(),
         }
-        if state.epoch % self.recipe.evaluate_every == 0 or state.epoch == self.recipe.epochs:
-            point |= self.evaluate()
-        state.points.append(point)
-        self.tell(state.epoch, self.steps, loss)
+        state.points.append(point | measured)
+        self.tell(epoch, self.steps, loss)
 
-    def evaluate(self) -> dict[str, float]:
+    def evaluate(self, epoch: int) -> dict[str, float]:
         """Measures on the test set, for the history; empty, and diverged, if an output is not finite."""
         state, started = self.state, time.perf_counter()
-        found = evaluate(
-            self.model,
-            self.dataset.test,
-            normalisation=self.recipe.normalisation,
-            epoch=state.epoch,
-            loss=partial(score_loss, self.recipe),
-        )
+        try:
+            found = evaluate(
+                self.model,
+                self.dataset.test,
+                normalisation=self.recipe.normalisation,
+                epoch=epoch,
+                loss=partial(score_loss, self.recipe),
+                stop=self.stop,
+            )
+        except Interrupted:
+            if self.unsaved:
+                self.save()  # after the last step of the epoch: the evaluation will be done anew
+            raise
         state.evaluation_seconds.append(time.perf_counter() - started)
         if found is None:
-            state.diverged = f"an output on the test set was not finite after epoch {state.epoch}"
+            state.diverged = f"an output on the test set was not finite after epoch {epoch}"
             return {}
         state.note_evaluation(found.measures, pack(found.correct))
         return {"top1": found.measures.top1, "test_loss": found.measures.loss}
@@ -222,12 +205,13 @@ class _Trainer:
             {
                 "state": asdict(self.state),
                 "model": self.model.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
-                "sums": self.sums,
-                "augmentation_rng": self.batches.augmentation_rng,
+                "optimizer": self.stepper.optimizer.state_dict(),
+                "sums": self.stepper.sums,
+                "augmentation_rng": self.stepper.augmentation_rng if self.state.step else None,
                 "noise": noise,
             }
         )
+        self.unsaved = False
 
     def load(self) -> bool:
         """Go on from the saved state; False if there is none."""
@@ -237,10 +221,9 @@ class _Trainer:
         try:
             self.state = TrainingState(**saved["state"])
             self.model.load_state_dict(saved["model"])
-            self.optimizer.load_state_dict(saved["optimizer"])
-            self.sums = saved["sums"]
+            self.stepper.load(saved["optimizer"], saved["sums"])
             self.redraw()
-            self.batches = self.batches_to_come(saved["augmentation_rng"])
+            self.augmentation_rng = saved["augmentation_rng"]
             torch.set_rng_state(saved["noise"][0].cpu())
             if self.device.type == "cuda" and len(saved["noise"]) > 1:
                 torch.cuda.set_rng_state(saved["noise"][1].cpu())

@@ -1,0 +1,82 @@
+"""The engine of training: what takes its steps, one operation after the other or as graphs of whole steps."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from baselines.kernel_network import KernelNetwork
+from reproduce.errors import UserError
+from reproduce.run.batches import memory_format
+from reproduce.run.engine.base import Lap, no_lap
+from reproduce.run.engine.graph import GraphStepper
+from reproduce.run.engine.plain import PlainStepper
+from reproduce.run.splits import Split
+from reproduce.specs import Engine, Precision, Recipe
+
+__all__ = ["Lap", "Stepper", "make_stepper", "needs_host", "no_lap"]
+
+
+class Stepper(Protocol):
+    """What a training loop calls, and what it has to save. A look at `sums` waits for the device."""
+
+    steps: int  # in an epoch
+    optimizer: torch.optim.Optimizer
+    sums: Tensor  # (3,) float64 on the device, over the epoch: loss, correct, images
+
+    @property
+    def lr(self) -> float:
+        """The rate of the step before, of the last parameter group."""
+
+    @property
+    def augmentation_rng(self) -> Tensor | None:
+        """What `start_epoch` needs, together with `skip`, to go on from here."""
+
+    def start_epoch(
+        self, epoch: int, *, skip: int = 0, augmentation_rng: Tensor | None = None, factor: float = 1.0
+    ) -> None:
+        """Epoch from 0, after its first `skip` steps; then `sums` stay. All rates are multiplied by `factor`."""
+
+    def step(self) -> None:
+        """The next batch: data, schedule, forward, backward, update, sums. Raises `RuntimeError` after the last one."""
+
+    def load(self, optimizer: dict[str, Any], sums: Tensor) -> None:
+        """Take over saved state; the weights are the caller's to load."""
+
+
+def make_stepper(
+    model: nn.Module,
+    split: Split,
+    recipe: Recipe,
+    *,
+    seed: int,
+    device: torch.device,
+    engine: Engine = "plain",
+    precision: Precision = "float32",
+    lap: Lap = no_lap,
+) -> Stepper:
+    """Trains `model`, which is moved to `device` in place, on `split`, which lies there, by the steps of an engine.
+
+    `lap` is called after each part with its name: `data`, `schedule`, `forward`, `backward`, `optimizer` and
+    `bookkeeping` by the plain engine; `tables`, `capture` (once) and `steps` by the graph engine. "tf32" also needs
+    `machine.settings`. Raises `UserError` for fewer images than one batch, for another precision than float32 on the
+    CPU, and for a network that asks the host within a step under "graph".
+    """
+    if device.type != "cuda" and precision != "float32":
+        raise UserError(f"{precision} needs a CUDA device; run with --precision float32 here")
+    if engine == "graph" and needs_host(model):
+        raise UserError(f"{type(model).__name__} asks the host within a step; run it with --engine plain")
+    if len(split) < (recipe.batch_size if recipe.drop_last else 1):
+        raise UserError(f"{len(split)} training images are less than one batch of {recipe.batch_size}; take more")
+    model.to(device=device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
+    if engine == "graph" and isinstance(model, KernelNetwork):
+        model.fuse(True)
+    kind = GraphStepper if engine == "graph" else PlainStepper
+    return kind(model, split, recipe, seed=seed, device=device, precision=precision, lap=lap)
+
+
+def needs_host(model: nn.Module) -> bool:
+    """Whether a module says, by a true attribute `needs_host`, that its forward pass reads values from the device."""
+    return any(getattr(module, "needs_host", False) for module in model.modules())
