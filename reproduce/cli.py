@@ -16,13 +16,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from reproduce import __version__
-from reproduce.errors import Interrupted, UserError
+from reproduce.errors import Interrupted, UsageError, UserError
+from reproduce.stopping import Stop, margin
 
 if TYPE_CHECKING:
     from reproduce.commands import Request
     from reproduce.specs import Protocol
 
 DATASETS = ("mnist", "cifar10", "stl10", "imagenet32")
+TIMED = ("table1", "table2", "table3", "table4", "figure3")
 PROTOCOLS = ("paper", "quick", "tiny")
 PROTOCOL_OPTIONS = ("protocol", "recipe", "epochs", "size_epochs", "train_images")
 RESULTS, TINY_RESULTS = Path("results"), Path("build/tiny")
@@ -39,8 +41,8 @@ class Suite(click.Group):
             return super().invoke(ctx)
         except UserError as fault:
             self._end(ctx, f"error: {fault}", fault.exit_code)
-        except Interrupted:
-            self._end(ctx, "stopped; the same command goes on from here", 1)
+        except Interrupted as stopped:
+            self._end(ctx, str(stopped), 1)
         except OSError as fault:
             if fault.errno in FULL:
                 self._end(ctx, "error: no space left; free some and give the same command again: nothing is lost", 1)
@@ -65,6 +67,36 @@ def main() -> None:
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 POSITIVE = click.IntRange(min=1)
+
+
+def _seconds(_ctx: click.Context, _option: click.Parameter, text: str | None) -> float | None:
+    from reproduce import naming
+
+    return None if text is None else naming.parse_span(text)
+
+
+ENGINE_OPTIONS = (
+    click.option(
+        "--engine",
+        type=click.Choice(("plain", "graph")),
+        default="plain",
+        show_default=True,
+        help="One step after the other, or whole steps as CUDA graphs.",
+    ),
+    click.option(
+        "--precision",
+        type=click.Choice(("float32", "tf32", "bf16")),
+        default="float32",
+        show_default=True,
+        help="Of convolutions and products on a GPU.",
+    ),
+)
+TIME_BUDGET = click.option(
+    "--time-budget",
+    metavar="TIME",
+    callback=_seconds,
+    help="Stop inside this time, with everything saved: 90s, 9m or 1.5h. The same command goes on.",
+)
 RUN_OPTIONS = (
     click.option("--rows", "globs", metavar="GLOBS", help="Rows by name: comma-separated globs. [default: *]"),
     click.option("--list", "listing", is_flag=True, help="Print the rows' names and do nothing."),
@@ -89,6 +121,8 @@ RUN_OPTIONS = (
     click.option("--no-run", is_flag=True, help="Render what is recorded; run nothing."),
     click.option("--keep-weights", is_flag=True, help="Keep each network's state dict beside its record."),
     click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Runs side by side."),
+    *ENGINE_OPTIONS,
+    TIME_BUDGET,
     click.option("--json", "as_json", is_flag=True, help="Print JSON."),
 )
 PANEL_OPTIONS = (
@@ -102,16 +136,16 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
     return lambda command: functools.reduce(lambda found, option: option(found), reversed(options), command)
 
 
-def run_experiment(experiment: str, *, listing: bool, **options: Any) -> None:
+def run_experiment(experiment: str, *, listing: bool, time_budget: float | None, **options: Any) -> None:
     """The body of every experiment's command."""
-    from reproduce import commands
+    with stop_on_signals(time_budget) as stop:
+        from reproduce import commands
 
-    request = _request(experiment, **options)
-    if listing:
-        names = commands.names(request)
-        click.echo(_json(names) if request.as_json else "\n".join(names))
-        return
-    with stop_on_signals() as stop:
+        request = _request(experiment, **options)
+        if listing:
+            names = commands.names(request)
+            click.echo(_json(names) if request.as_json else "\n".join(names))
+            return
         code = commands.experiment(request, out=click.echo, err=functools.partial(click.echo, err=True), stop=stop)
     click.get_current_context().exit(code)
 
@@ -150,23 +184,42 @@ def _json(value: Any) -> str:
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[Callable[[], bool]]:
-    """Inside, the first SIGINT or SIGTERM only sets a flag, which the runs look at; a second one ends at once."""
-    asked: list[int] = []
+def stop_on_signals(budget: float | None = None) -> Iterator[Stop]:
+    """Inside, the first SIGINT or SIGTERM only makes `stop()` true, which the runs ask; a second one ends at once.
+
+    So does the end of the time budget, in seconds from now. An `Interrupted` that leaves the block says what it was.
+    """
+    stop = Stop(budget=budget)
     before: dict[int, Any] = {}
 
     def ask(number: int, _frame: object) -> None:
-        asked.append(number)
+        stop.signalled = True
         os.write(2, b"stopping at the next step; once more to stop at once\n")  # print may be what it interrupts
         signal.signal(number, before[number])
 
     for number in (signal.SIGINT, signal.SIGTERM):
         before[int(number)] = signal.signal(number, ask) or signal.SIG_DFL
     try:
-        yield lambda: bool(asked)
+        yield stop
+    except Interrupted as stopped:
+        raise _why(stop, stopped) from stopped
     finally:
         for restored, handler in before.items():
             signal.signal(restored, handler)
+
+
+def _why(stop: Stop, stopped: Interrupted) -> Exception:
+    from reproduce import naming
+
+    if stop.signalled or stop.budget is None:
+        return stopped
+    span, kept = naming.span(stop.budget), naming.span(round(margin(stop.budget)))
+    if stopped.idle:
+        return UserError(
+            f"a time budget of {span} ends before one step is done ({kept} of it are kept for saving and rendering); "
+            "nothing was finished, give more"
+        )
+    return Interrupted(f"time budget of {span} used up; the same command goes on from here")
 
 
 def _experiment_command(name: str, text: str, *options: Callable[..., Any]) -> None:
@@ -206,6 +259,33 @@ def status(results: Path, as_json: bool) -> None:
     click.echo(_json(entry) if as_json else listings.status_text(entry))
 
 
+ARCHIVE = click.Path(dir_okay=False, path_type=Path)
+
+
+@main.command()
+@click.argument("file", type=ARCHIVE)
+@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+def export(file: Path, results: Path) -> None:
+    """Pack records, timings, machine files and unfinished runs into one archive, FILE."""
+    from reproduce import archive
+
+    click.echo(archive.export(file, results, err=functools.partial(click.echo, err=True)))
+
+
+@main.command("import")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+def import_(file: Path, results: Path) -> None:
+    """Add what an archive of `export` holds to the records; one that conflicts is refused and named."""
+    from reproduce import archive
+
+    tally = archive.merge(file, results, err=functools.partial(click.echo, err=True))
+    for line in tally.refused:
+        click.echo(f"refused: {line}", err=True)
+    click.echo(f"{file}: {tally}")
+    click.get_current_context().exit(1 if tally.refused else 0)
+
+
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(DATASETS), metavar="[DATASET]...")
 @click.option("--data-root", type=FOLDER, default=Path("data"), show_default=True, help="Folder of the images.")
@@ -239,3 +319,56 @@ def evaluate(
         checkpoint, dataset, data_root=data_root, cache=cache, device=device, say=say
     )
     click.echo(_json(found) if as_json else published.text(found))
+
+
+@main.command("time")
+@click.argument("experiments", nargs=-1, type=click.Choice(TIMED), metavar="[EXPERIMENT]...")
+@click.option("--rows", "globs", metavar="GLOBS", help="Rows by name; then no ladder unless asked for. [default: *]")
+@click.option("--list", "listing", is_flag=True, help="Print the names of the rows and pairs and do nothing.")
+@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@with_options(*ENGINE_OPTIONS)
+@click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Of the CPU.")
+@click.option(
+    "--ladder/--no-ladder",
+    default=None,
+    help="FlexNet-16 against EffConv-20 on three levels. On CUDA levels ii and iii are captured, in bf16 by default.",
+)
+@click.option("--ladder-only", is_flag=True, help="No rows.")
+@click.option("--ceilings/--no-ceilings", default=True, show_default=True, help="Measure what the device can do.")
+@click.option(
+    "--extrapolate-above",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="From steps, where an epoch takes over S seconds. [default: 600 on the CPU, 60 on CUDA]",
+)
+@click.option(
+    "--step-limit",
+    type=click.FloatRange(min=0, min_open=True),
+    default=20.0,
+    show_default=True,
+    metavar="S",
+    help="Cut the batch of a pair on the CPU, so that a step takes under S seconds.",
+)
+@click.option("--again", is_flag=True, help="Time anew what has a record already.")
+@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+@click.option("--dry-run", is_flag=True, help="Print what would be timed, and do nothing.")
+@TIME_BUDGET
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bool, **options: Any) -> None:
+    """Seconds per epoch of each row on random images, and how many times as long FlexNet takes as EffConv.
+
+    What has a record on this machine is passed over, so the command may be stopped at any moment.
+    """
+    if ladder_only and (ladder is False or globs is not None):
+        raise UsageError("--ladder-only leaves no rows; drop --rows or --no-ladder")
+    with stop_on_signals(options.pop("time_budget")) as stop:
+        from reproduce import clocking
+
+        with_ladder = ladder_only or (globs is None if ladder is None else ladder)
+        request = clocking.TimeRequest(globs=globs, ladder=with_ladder, rows=not ladder_only, **options)
+        if listing:
+            names = clocking.names(request)
+            click.echo(_json(names) if request.as_json else "\n".join(names))
+            return
+        code = clocking.time_command(request, out=click.echo, err=functools.partial(click.echo, err=True), stop=stop)
+    click.get_current_context().exit(code)

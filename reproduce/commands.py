@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce import experiments, naming, paper, plan
-from reproduce.errors import UserError
+from reproduce.errors import Interrupted, UserError
 from reproduce.experiments import Row
 from reproduce.plan import Plan
 from reproduce.records import RunRecord
-from reproduce.specs import Protocol
+from reproduce.specs import Engine, Precision, Protocol
 from reproduce.store import Store
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Request:
     no_run: bool = False
     keep_weights: bool = False
     jobs: int = 1
+    engine: Engine = "plain"
+    precision: Precision = "float32"
     as_json: bool = False
     terminal: bool = False  # a person reads the output
 
@@ -62,10 +64,11 @@ def names(request: Request) -> list[str]:
 def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]) -> int:
     """Run what is missing, render, and print the result through `out`; progress and remarks go through `err`.
 
-    Returns the exit code. Raises `UserError`, or `Interrupted` with everything saved.
+    Returns the exit code. Raises `UserError`, or `Interrupted` with everything saved and what is finished printed.
     """
     store = Store(request.results)
     code = 0
+    stopped: Interrupted | None = None
     naming.select([row.name for row in _all_rows(request, None)], request.globs)  # a bad glob fails before any work
     if not request.no_run:
         source = _source(request)
@@ -74,16 +77,38 @@ def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]
         if request.dry_run:
             _print_plan(todo, request, store, out)
             return 0
-        code = _run(todo, request, store, source, err=err, stop=stop)
+        before = _saved(todo, store)
+        try:
+            code = _run(todo, request, store, source, err=err, stop=stop)
+        except Interrupted:
+            stopped = Interrupted(idle=_saved(todo, store) == before)
+            if stopped.idle:
+                raise stopped from None
     _render(request, store, out=out, err=err)
     for problem in store.problems:
         err(f"warning: {problem}")
+    if stopped is not None:
+        raise stopped
     return code
+
+
+def _saved(todo: Plan, store: Store) -> dict[Path, int]:
+    """What stands on the disk of the runs to do, each file with its time: it changes as soon as one step is saved."""
+    folders = [store.resume_dir(run.spec, run.seed) for run in todo.todo]
+    states = [path for folder in folders for path in folder.glob("*") if path.name not in ("lock", "run.json")]
+    records = [store.path(run.spec, run.seed) for run in todo.todo]
+    return {path: path.stat().st_mtime_ns for path in states + records if path.exists()}
 
 
 def _all_rows(request: Request, source: str | None) -> list[Row]:
     return experiments.rows(
-        request.experiment, request.protocol, source=source, depths=request.depths, budgets=request.budgets
+        request.experiment,
+        request.protocol,
+        source=source,
+        depths=request.depths,
+        budgets=request.budgets,
+        engine=request.engine,
+        precision=request.precision,
     )
 
 

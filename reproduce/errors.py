@@ -17,3 +17,7 @@ class UsageError(UserError):
 
 class Interrupted(Exception):
     """A stop was asked for (a signal, a time budget). Everything is saved at a step boundary; nothing is lost."""
+
+    def __init__(self, message: str = "stopped; the same command goes on from here", *, idle: bool = False) -> None:
+        super().__init__(message)
+        self.idle = idle  # not even one step was done

@@ -6,15 +6,16 @@ Each experiment's command is its function's name: `reproduce table2 --seeds 0..2
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from reproduce import paper, recipes
 from reproduce.naming import millions
 from reproduce.networks import control_names, network
 from reproduce.paper import PaperRow
-from reproduce.specs import Protocol, RunSpec
+from reproduce.specs import Engine, Precision, Protocol, RunSpec
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure2", "figure3")
 FIGURE3_DEPTHS = tuple(range(20, 57, 6))
@@ -42,6 +43,8 @@ def rows(
     depths: Sequence[int] | None = None,
     budgets: Sequence[int] | None = None,
     threads: int = 1,
+    engine: Engine = "plain",
+    precision: Precision = "float32",
 ) -> list[Row]:
     """All rows of one experiment under one protocol: the paper's in its order, then the controls.
 
@@ -53,7 +56,8 @@ def rows(
         names = figure3a(chosen_depths) + figure3b(FIGURE3_BUDGETS if budgets is None else budgets)
     else:
         names = NAMES[experiment]()
-    make = partial(_row, experiment, protocol=protocol, source=source, threads=threads)
+    how = {"threads": threads, "engine": engine, "precision": precision}
+    make = partial(_row, experiment, protocol=protocol, source=source, how=how)
     return [make(name) for name in dict.fromkeys(names)]
 
 
@@ -110,16 +114,17 @@ def _printed(table: str) -> list[str]:
     return [row.name for row in paper.rows(table)] + control_names(CONTROL_BUDGETS[table])
 
 
-def _row(experiment: str, name: str, *, protocol: Protocol, source: str | None, threads: int) -> Row:
+def _row(experiment: str, name: str, *, protocol: Protocol, source: str | None, how: Mapping[str, Any]) -> Row:
     return Row(
         name=name,
         experiment=experiment,
-        spec=_spec(dataset_of(experiment), name, protocol=protocol, source=source, threads=threads),
+        spec=_spec(dataset_of(experiment), name, protocol=protocol, source=source, how=how),
         paper=paper.row(experiment, name),
     )
 
 
-def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, threads: int) -> RunSpec:
+def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, how: Mapping[str, Any]) -> RunSpec:
+    """how: threads, engine and precision."""
     found = network(name)
     recipe = recipes.training(found, dataset, protocol)
     learning = None if found.budget is None else recipes.size_learning(found, dataset, protocol, recipe)
@@ -129,5 +134,5 @@ def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, th
         data=recipes.data(dataset, protocol, source),
         training=recipe,
         protocol=protocol.name,
-        threads=threads,
+        **how,
     )

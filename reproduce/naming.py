@@ -101,6 +101,22 @@ def parse_budgets(text: str) -> list[int]:
     return list(dict.fromkeys(budgets))
 
 
+def parse_span(text: str) -> float:
+    """`90s`, `9m`, `1.5h`, or a plain number of seconds -> seconds. Raises `UsageError`."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smh]?)", text.strip(), re.ASCII)
+    if match is None or float(match[1]) == 0.0:
+        raise UsageError(f"--time-budget: {text!r} is no length of time; write for example 90s, 9m or 1.5h")
+    return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def span(seconds: float) -> str:
+    """The inverse, for people: 540 -> "9 min", 5400 -> "1.5 h", 100 -> "100 s"."""
+    for unit, size in (("h", 3600), ("min", 60)):
+        if seconds >= size and round(seconds / size, 1) == seconds / size:
+            return f"{seconds / size:g} {unit}"
+    return f"{seconds:g} s"
+
+
 def _parts(text: str, option: str) -> Iterable[str]:
     parts = [part.strip() for part in text.split(",")]
     if not all(parts):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,11 @@ from reproduce.errors import UserError
 from reproduce.naming import millions
 from reproduce.records import RunRecord
 from reproduce.specs import PROTOCOL_VERSION, RunSpec, sha256_of
+
+try:
+    import fcntl
+except ImportError:  # not a POSIX system: no lock, everything else works
+    fcntl = None  # type: ignore[assignment]
 
 SCHEMA_VERSION = 1  # the newest that this checkout can read
 MEND = "delete it and run again, or restore it from git"
@@ -96,7 +103,7 @@ class Store:
             raise UserError(problem)
         old = self._load(path)
         if old is not None and old.outcome.status != "failed":
-            if _result(old) != _result(record):
+            if result_of(old) != result_of(record):
                 raise UserError(f"{self._short(path)}: holds a different result of the same run; move it away first")
             return path
         document = record.model_copy(update={"digest": record.computed_digest()}).model_dump(mode="json")
@@ -160,7 +167,7 @@ def _answers(record: RunRecord, spec: RunSpec, seed: int) -> bool:
     return record.seed == seed and record.protocol_version == PROTOCOL_VERSION and record.spec == spec
 
 
-def _result(record: RunRecord) -> dict[str, Any]:
+def result_of(record: RunRecord) -> dict[str, Any]:
     """What two runs of one spec and seed must share."""
     return record.model_dump(mode="json", exclude=set(INCIDENTAL))
 
@@ -195,15 +202,40 @@ def read_record(path: Path) -> RunRecord:
 
 
 def write_atomically(path: Path, document: dict[str, Any]) -> None:
-    """Write JSON so that a reader sees all or nothing: a file beside it, fsync, then rename. May raise OSError."""
-    text = json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    """Write JSON so that a reader sees all or nothing. May raise OSError."""
+    place(path, (json.dumps(document, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n").encode())
+
+
+def place(path: Path, content: bytes) -> None:
+    """Write so that a reader sees all or nothing: a file beside it, fsync, then rename. May raise OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
+        write_synced(temporary, content)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_synced(path: Path, content: bytes) -> None:
+    """Write and wait until it is on the disk. May raise OSError."""
+    with path.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Makes the folder of an unfinished run and holds it for one process.
+
+    Raises `UserError` if another process is at this run.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        if fcntl is not None:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as busy:
+                raise UserError(f"run {folder.name} is under way in another process; wait for it or stop it") from busy
+        yield

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from reproduce.errors import UserError
 from reproduce.run.datasets import Dataset, Split, load
 from reproduce.run.progress import Reporter
 from reproduce.specs import DataSpec, RunSpec
@@ -54,11 +55,17 @@ class Shelf:
     dataset: Dataset | None = None
 
     def get(self, spec: DataSpec, device: torch.device, context: Context) -> Dataset:
-        """Raises `UserError` for images that are missing, damaged or others than the spec's."""
+        """Raises `UserError` for images that are missing, damaged, not the spec's, or too many for the device."""
         if self.dataset is None or self.key != (spec, device):
             self.dataset = None  # let the old one go first
             found = load(spec, data_root=context.data_root, cache=context.cache, download=context.download)
-            train, test = on(found.train, device), on(found.test, device)
+            try:
+                train, test = on(found.train, device), on(found.test, device)
+            except torch.OutOfMemoryError as error:
+                raise UserError(
+                    f"the images of {spec.name} do not fit into the device's memory; use --device cpu, or fewer "
+                    "with --train-images"
+                ) from error
             self.dataset = Dataset(name=found.name, train=train, test=test, origin=found.origin)
             self.key = (spec, device)
         return self.dataset

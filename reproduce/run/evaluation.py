@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from reproduce.errors import Interrupted
 from reproduce.records import Evaluation
 from reproduce.run.augmentation import normalise
 from reproduce.run.batches import laid_out
@@ -28,14 +29,22 @@ class Evaluated:
     correct: np.ndarray  # (N,) bool
 
 
-def logits_of(model: nn.Module, images: Tensor, normalisation: str) -> Tensor:
+def never() -> bool:
+    return False
+
+
+def logits_of(
+    model: nn.Module, images: Tensor, normalisation: str, *, stop: Callable[[], bool] = never
+) -> Tensor:
     """images: (N, C, H, W) uint8 on the model's device -> (N, K) logits on the CPU, in evaluation mode."""
     was_training = model.training
+    parts: list[Tensor] = []
     model.eval()
     with torch.no_grad():
-        parts = [
-            model(laid_out(normalise(batch, normalisation))).float() for batch in images.split(BATCH)
-        ]
+        for batch in images.split(BATCH):
+            if parts and stop():
+                raise Interrupted
+            parts.append(model(laid_out(normalise(batch, normalisation))).float())
     model.train(was_training)
     return torch.cat(parts).cpu()
 
@@ -47,12 +56,14 @@ def evaluate(
     normalisation: str,
     epoch: int,
     loss: Callable[[Tensor, Tensor], Tensor] = F.cross_entropy,
+    stop: Callable[[], bool] = never,
 ) -> Evaluated | None:
     """All measures on the test set; None if a logit is not finite, for then there is nothing to measure.
 
-    `loss`: the mean loss of (logits (N, K) float64, labels (N,)).
+    `loss`: the mean loss of (logits (N, K) float64, labels (N,)). Raises `Interrupted` if `stop()` is true between
+    batches.
     """
-    logits = logits_of(model, test.images, normalisation)
+    logits = logits_of(model, test.images, normalisation, stop=stop)
     labels = test.labels.cpu()
     mean_loss = loss(logits.double(), labels).item()
     if not (math.isfinite(mean_loss) and bool(torch.isfinite(logits).all())):

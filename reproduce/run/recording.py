@@ -15,9 +15,9 @@ from reproduce.records import Clock, KernelPicture, RunRecord, StageClock
 from reproduce.run import machine, models
 from reproduce.run.context import Run
 from reproduce.run.outcome import rounded
-from reproduce.run.resume import replace_synced
 from reproduce.run.stages import Result
 from reproduce.specs import PROTOCOL_VERSION
+from reproduce.store import place
 
 
 def record_of(run: Run, result: Result) -> RunRecord:
@@ -97,4 +97,4 @@ def save_weights(path: Path, network: nn.Module) -> None:
     """The state dict, on the CPU and contiguous, written atomically. May raise `OSError`."""
     buffer = io.BytesIO()
     torch.save({key: value.cpu().contiguous() for key, value in network.state_dict().items()}, buffer)
-    replace_synced(path, buffer.getvalue())
+    place(path, buffer.getvalue())

@@ -8,19 +8,12 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from reproduce.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # not a POSIX system: no lock, everything else works
-    fcntl = None  # type: ignore[assignment]
+from reproduce.store import place, write_synced
 
 HEADER = b"reproduce-state-1 "  # then 64 hex digits, a newline, and what torch.save wrote
 
@@ -45,6 +38,7 @@ class Slot:
         payload = buffer.getvalue()
         header = HEADER + hashlib.sha256(payload).hexdigest().encode() + b"\n"
         temporary = self.path.with_name(self.path.name + ".tmp")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(temporary, header + payload)
         if self.path.exists():
             os.replace(self.path, self.previous)
@@ -70,22 +64,6 @@ def checked_payload(path: Path) -> bytes | None:
     return payload if header == HEADER + hashlib.sha256(payload).hexdigest().encode() else None
 
 
-def write_synced(path: Path, content: bytes) -> None:
-    """Write and wait until it is on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_synced(path: Path, content: bytes) -> None:
-    """Write beside the file, wait until it is on the disk, move it there: readers see the old content or the new."""
-    temporary = path.with_name(path.name + ".tmp")
-    write_synced(temporary, content)
-    os.replace(temporary, path)
-
-
 class Notes:
     """A small JSON file beside the state: seconds so far, when the run began, what stage 1 found."""
 
@@ -101,20 +79,7 @@ class Notes:
         return found if isinstance(found, dict) else {}
 
     def save(self, values: dict[str, Any]) -> None:
-        replace_synced(self.path, json.dumps(values).encode())
-
-
-@contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Makes the folder and holds it for one process. Raises `UserError` if another process is at this run."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        if fcntl is not None:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as busy:
-                raise UserError(f"run {folder.name} is under way in another process; wait for it or stop it") from busy
-        yield
+        place(self.path, json.dumps(values).encode())
 
 
 def clear(folder: Path) -> None:

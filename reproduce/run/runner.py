@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from reproduce.errors import UserError
+import torch
+
+from reproduce.errors import Interrupted, UserError
 from reproduce.records import RunRecord
 from reproduce.run import machine
 from reproduce.run.batches import steps_per_epoch
 from reproduce.run.context import Context, Run, Shelf
 from reproduce.run.recording import now, record_of, save_weights
-from reproduce.run.resume import Notes, clear, locked
+from reproduce.run.resume import Notes, clear
 from reproduce.run.stages import carry_out
 from reproduce.run.workers import run_side_by_side
 from reproduce.specs import RunSpec
+from reproduce.store import locked
 
 __all__ = ["Context", "run", "run_all"]
 
@@ -34,8 +37,8 @@ def run(
     problem = store.blocked(spec, seed)
     if problem is not None:
         raise UserError(problem)  # now, not when the record is to be written
-    device, folder = machine.choose_device(context.device), store.resume_dir(spec, seed)
-    with machine.settings(spec.threads), locked(folder):
+    device, folder = device_for(spec, context.device), store.resume_dir(spec, seed)
+    with machine.settings(spec.threads, spec.precision), locked(folder):
         dataset = (shelf or Shelf()).get(spec.data, device, context)
         this = Run(
             name=label, spec=spec, seed=seed, context=context, device=device, folder=folder, dataset=dataset
@@ -57,9 +60,20 @@ def run_all(todo: list[Todo], context: Context) -> list[RunRecord]:
     if context.jobs > 1 and len(once) > 1:
         records = run_side_by_side(once, context)
     else:
-        shelf = Shelf()
-        records = {spec.run_id(seed): run(spec, seed, context, name=name, shelf=shelf) for name, spec, seed in once}
+        shelf, records = Shelf(), {}
+        for name, spec, seed in once:
+            if context.stop():
+                raise Interrupted  # before anything is loaded
+            records[spec.run_id(seed)] = run(spec, seed, context, name=name, shelf=shelf)
     return [records[spec.run_id(seed)] for _, spec, seed in todo]
+
+
+def device_for(spec: RunSpec, name: str) -> torch.device:
+    """Raises `UserError` for a device that is not there or that has no such precision."""
+    device = machine.choose_device(name)
+    if device.type == "cpu" and spec.precision != "float32":
+        raise UserError(f"--precision {spec.precision} needs a CUDA device; on the CPU there is float32 alone")
+    return device
 
 
 def recorded(spec: RunSpec, seed: int, context: Context) -> RunRecord | None:

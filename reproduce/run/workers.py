@@ -16,6 +16,7 @@ from reproduce.records import RunRecord
 from reproduce.run.context import Context
 from reproduce.run.progress import Remote
 from reproduce.specs import RunSpec
+from reproduce.stopping import Stop
 
 POLL = 0.2  # seconds
 Todo = tuple[str, RunSpec, int]
@@ -83,7 +84,10 @@ def start(todo: Todo, context: Context) -> Worker:
     """A fresh process at this run; `spawn`, since torch's threads do not survive a fork."""
     receiver, sender = multiprocessing.Pipe(duplex=False)
     bare = replace(context, progress=None, stop=None)  # type: ignore[arg-type]
-    process = multiprocessing.get_context("spawn").Process(target=work, args=(todo, bare, sender), name=todo[0])
+    deadline = context.stop.deadline if isinstance(context.stop, Stop) else None
+    process = multiprocessing.get_context("spawn").Process(
+        target=work, args=(todo, bare, sender, deadline), name=todo[0]
+    )
     process.start()
     sender.close()  # so that the end of the process ends the pipe
     return Worker(todo=todo, process=process, messages=receiver)
@@ -107,17 +111,19 @@ def problem_of(worker: Worker) -> BaseException | None:
     return None
 
 
-def work(todo: Todo, context: Context, sender: Connection) -> None:
-    """In the worker: one run. SIGTERM, or the end of the parent, stops it at the next step."""
+def work(todo: Todo, context: Context, sender: Connection, deadline: float | None = None) -> None:
+    """In the worker: one run. SIGTERM, the deadline, or the end of the parent stops it at the next step."""
     from reproduce.run import runner
 
-    asked = Asked()
+    asked = Asked(deadline)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's Ctrl-C reaches all; the parent decides
     signal.signal(signal.SIGTERM, asked.note)
     remote = Remote(lambda kind, *args, **kwargs: sender.send((kind, (args, kwargs))))
     name, spec, seed = todo
     answer: Any
     try:
+        if asked():
+            raise Interrupted  # before anything is loaded
         record = runner.run(spec, seed, replace(context, progress=remote, stop=asked), name=name)
         answer = record.model_dump_json()
     except (Interrupted, UserError, OSError) as error:
@@ -127,11 +133,12 @@ def work(todo: Todo, context: Context, sender: Connection) -> None:
     sender.close()
 
 
-class Asked:
+class Asked(Stop):
     """Whether this worker is to stop."""
 
-    def __init__(self) -> None:
-        self.parent, self.signalled = os.getppid(), False
+    def __init__(self, deadline: float | None = None) -> None:
+        super().__init__(deadline=deadline)
+        self.parent = os.getppid()
 
     def note(self, *_: object) -> None:
         self.signalled = True
@@ -140,4 +147,4 @@ class Asked:
         return os.getppid() != self.parent
 
     def __call__(self) -> bool:
-        return self.signalled or self.orphaned()
+        return super().__call__() or self.orphaned()

@@ -14,10 +14,10 @@ import torch
 
 from reproduce.errors import Interrupted, UserError
 from reproduce.records import RunRecord
-from reproduce.run.resume import Notes, Slot, locked
+from reproduce.run.resume import Notes, Slot
 from reproduce.run.runner import run
 from reproduce.specs import RunSpec
-from reproduce.store import Store
+from reproduce.store import Store, locked
 from tests.reproduce.run_samples import StopAt, content, context, learning, spec
 
 CPU = torch.device("cpu")

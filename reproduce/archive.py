@@ -1,0 +1,296 @@
+"""Records, timings, machine files and resume state of a results folder as one archive, and such an archive merged in.
+
+The archive is a zip file. Its first entry, `FORMAT`, holds the line `reproduce-archive 1`; all others are named as they
+stand below the results folder, in order of their names. The entries of resume state carry the time (UTC) of their file;
+the others a fixed one, so that equal records make equal archives.
+"""
+
+from __future__ import annotations
+
+import calendar
+import io
+import json
+import os
+import re
+import struct
+import time
+import zipfile
+import zlib
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from reproduce.errors import UserError
+from reproduce.records import RunRecord
+from reproduce.specs import sha256_of
+from reproduce.store import MEND, Store, Unreadable, locked, place, read_record, result_of, slug
+from reproduce.timing_store import TimingStore, counts, read_timing
+
+FORMAT, HEAD, VERSION = "FORMAT", "reproduce-archive", 1
+EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows
+RESUME = ".resume"
+NAME = re.compile(r"(?:runs|timings|machines|\.resume)(?:/[A-Za-z0-9][\w.+-]*)+", re.ASCII)  # no part is `..`
+STATE = re.compile(r"[0-9a-f]{16}-s\d+|timing-[0-9a-f]+-[0-9a-f]{16}")  # folders of unfinished runs and timings
+DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+KINDS = {"runs": "record", "timings": "timing record", "machines": "machine file", RESUME: "unfinished run"}
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Tally:
+    """What became of the entries of an archive; the files of one unfinished run count as one."""
+
+    added: int = 0
+    same: int = 0
+    refused: list[str] = field(default_factory=list)  # a line each
+
+    def __str__(self) -> str:
+        return f"{self.added} added, {self.same} same, {len(self.refused)} refused"
+
+
+def export(file: Path, results: Path, *, err: Say) -> str:
+    """Pack what stands in `results` and return a line about it. Unreadable records stay out, with a line to `err`.
+
+    Raises `UserError` if there is nothing to pack, or if `file` is there and is something else.
+    """
+    if file.exists() and not zipfile.is_zipfile(file):
+        raise UserError(f"{file} is there and is no archive; choose another name")
+    names = sorted([*_records(results, err), *_resume_files(results)])
+    if not names:
+        raise UserError(f"nothing to export: no record and no unfinished run in {results}")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(zipfile.ZipInfo(FORMAT, EPOCH), f"{HEAD} {VERSION}\n")
+        for name in names:
+            _pack(archive, name, results / name)
+    place(file, packed.getvalue())
+    # An unfinished run is a folder of files.
+    found = Counter(name.split("/")[0] for name in {_item(name) for name in names})
+    parts = [f"{found[top]} {kind}{'' if found[top] == 1 else 's'}" for top, kind in KINDS.items()]
+    return f"{file}: {', '.join(parts)}; {len(packed.getvalue()) / 1e6:.1f} MB"
+
+
+def merge(file: Path, results: Path, *, err: Say) -> Tally:
+    """Add to `results` what an archive holds and what is not there yet; each file appears whole or not at all.
+
+    Of a run that is recorded here with another result, the archive's record is refused; so is whatever is damaged.
+    Resume state is taken if there is none here for that run, or if the archive's was saved later (to two seconds, by
+    the clocks of the machines that saved it); never where a run is recorded or under way here. Raises `UserError`,
+    with nothing changed, for a file that is no archive, is damaged, of a newer version, or reaches out of `results`.
+    """
+    with _unpacked(file) as folder:
+        merging = _Merge(folder, results, err)
+        for top, take in (("machines", merging.machine), ("runs", merging.run), ("timings", merging.timing)):
+            for path in sorted((folder / top).rglob("*.json")):
+                try:
+                    take(path)
+                except Unreadable as fault:
+                    merging.refuse(path, str(fault))
+        for state in sorted((folder / RESUME).glob("*")):
+            merging.resume(state)
+        return merging.tally
+
+
+class _Merge:
+    """One archive, unpacked into `folder`, on its way into `results`."""
+
+    def __init__(self, folder: Path, results: Path, err: Say) -> None:
+        self.folder, self.results, self.err, self.tally = folder, results, err, Tally()
+        self.timings = TimingStore(results)
+        self.records = {_key(record): record for record in Store(results).records()}
+
+    def finished(self) -> set[str]:
+        """Names that the state of what is recorded here would have."""
+        runs = {record.run_id for record in self.records.values() if record.outcome.status != "failed"}
+        return runs | {f"timing-{row.machine}-{row.timing_id}" for row in self.timings.rows() if counts(row)}
+
+    def machine(self, path: Path) -> None:
+        read_machine(path)
+        target = self.results / "machines" / path.name
+        if not target.exists():
+            self.add(path, target)
+        elif _json(target) == _json(path):
+            self.tally.same += 1
+        else:
+            raise Unreadable("another description stands there under this id; move it away first")
+
+    def run(self, path: Path) -> None:
+        record = read_record(path)
+        folders = (record.spec.data.name, slug(record.spec), record.spec.protocol)
+        target = self.results.joinpath("runs", *folders, f"{record.run_id}.json")
+        old = self.records.get(_key(record))
+        if old is None and target.exists():
+            read_record(target)  # unreadable: says so
+            raise Unreadable("another record stands in its place; move it away first")
+        if old is None or (old.outcome.status == "failed" and record.outcome.status != "failed"):
+            self.add(path, target)
+            self.records[_key(record)] = record
+        elif record.outcome.status == "failed" or result_of(old) == result_of(record):
+            self.tally.same += 1
+        else:
+            raise Unreadable("conflicts with the record here, which holds a different result of the same run")
+
+    def timing(self, path: Path) -> None:
+        """A measurement that is none (failed, or disturbed) gives way to one, as in `TimingStore.write`."""
+        record = read_timing(path)
+        target = self.timings.path(record)
+        old = read_timing(target) if target.exists() else None
+        if old is None or (counts(record) and not counts(old)):
+            self.add(path, target)
+        elif old.digest == record.digest or not counts(record):
+            self.tally.same += 1
+        else:
+            raise Unreadable("conflicts with the record here, another measurement of the same on that machine")
+
+    def resume(self, state: Path) -> None:
+        target, here = self.results / RESUME / state.name, Path(RESUME, state.name).as_posix()
+        if not (STATE.fullmatch(state.name) and state.is_dir() and all(path.is_file() for path in state.iterdir())):
+            self.tally.refused.append(f"{here}: is no state of a run")
+        elif state.name in self.finished() or _contents(target) == _contents(state):
+            self.tally.same += 1
+        elif _saved_at(target) >= _saved_at(state):
+            self.tally.same += 1
+            self.err(f"kept: {here}: the state here was saved later")
+        else:
+            self.replace_state(state, target)
+
+    def replace_state(self, state: Path, target: Path) -> None:
+        """The old files go first, so that no mixture is ever there; the newest comes last, so that it can be redone."""
+        try:
+            with locked(target):
+                for path in _state_files(target):
+                    path.unlink()
+                for path in sorted(_state_files(state), key=lambda one: one.stat().st_mtime):
+                    self.copy(path, target / path.name)
+        except UserError as busy:
+            self.tally.refused.append(str(busy))
+        else:
+            self.tally.added += 1
+
+    def add(self, path: Path, target: Path) -> None:
+        """Where a record belongs follows from its content, which may hold anything."""
+        if not NAME.fullmatch(target.relative_to(self.results).as_posix()):
+            raise Unreadable("has no place below a results folder")
+        self.copy(path, target)
+        self.tally.added += 1
+
+    def copy(self, path: Path, target: Path) -> None:
+        place(target, path.read_bytes())
+        os.utime(target, (path.stat().st_atime, path.stat().st_mtime))
+
+    def refuse(self, path: Path, why: str) -> None:
+        self.tally.refused.append(f"{path.relative_to(self.folder).as_posix()}: {why}")
+
+
+def read_machine(path: Path) -> dict[str, Any]:
+    """A description of hardware and software. Raises `Unreadable` if its name is not its content's."""
+    found = _json(path)
+    if not isinstance(found, dict) or sha256_of(found)[:12] != path.stem:
+        raise Unreadable(f"is no machine file, or was altered; {MEND}")
+    return found
+
+
+READERS: dict[str, Callable[[Path], object]] = {"runs": read_record, "timings": read_timing, "machines": read_machine}
+
+
+def _records(results: Path, err: Say) -> Iterator[str]:
+    """Names below `results` of all files that can be read."""
+    for top, read in READERS.items():
+        for path in sorted((results / top).rglob("*.json")):
+            name = path.relative_to(results).as_posix()
+            try:
+                read(path)
+            except Unreadable as fault:
+                err(f"left out: {name}: {fault}")
+            else:
+                yield name
+
+
+def _resume_files(results: Path) -> Iterator[str]:
+    for folder in sorted((results / RESUME).glob("*")):
+        if STATE.fullmatch(folder.name):
+            yield from (path.relative_to(results).as_posix() for path in _state_files(folder))
+
+
+def _state_files(folder: Path) -> list[Path]:
+    """What a run goes on from: neither its lock nor half-written files, nor the version before of one that is there."""
+    spare = ("lock", ".tmp", ".partial")
+    found = [path for path in sorted(folder.glob("*")) if not path.name.endswith(spare)]
+    return [path for path in found if path.suffix != ".previous" or path.with_suffix("") not in found]
+
+
+def _pack(archive: zipfile.ZipFile, name: str, path: Path) -> None:
+    try:
+        content, saved = path.read_bytes(), path.stat().st_mtime
+    except FileNotFoundError:  # of a run that ends just now
+        return
+    when = max(EPOCH, time.gmtime(saved)[:6]) if name.startswith(RESUME) else EPOCH
+    entry = zipfile.ZipInfo(name, when)
+    entry.external_attr = 0o644 << 16
+    weights = zipfile.ZIP_STORED  # do not get smaller
+    entry.compress_type = zipfile.ZIP_DEFLATED if name.endswith(".json") else weights
+    archive.writestr(entry, content)
+
+
+@contextmanager
+def _unpacked(file: Path) -> Iterator[Path]:
+    """The entries of an archive in a temporary folder, all checksums verified."""
+    with TemporaryDirectory() as folder:
+        try:
+            with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
+                for entry in _entries(archive, file):
+                    path = Path(folder, entry.filename)
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    path.write_bytes(archive.read(entry))
+                    saved = calendar.timegm(entry.date_time)
+                    os.utime(path, (saved, saved))
+        except DAMAGED as fault:
+            raise UserError(f"{file}: is damaged or no archive of `reproduce export`; export it again") from fault
+        yield Path(folder)
+
+
+def _entries(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
+    """The files of an archive but for `FORMAT`. Raises `UserError`, or an error of `DAMAGED`."""
+    entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+    names = [entry.filename for entry in entries]
+    if len(set(names)) != len(names) or FORMAT not in names:
+        raise ValueError("no such archive")
+    head, version = archive.read(FORMAT).decode().split()
+    if head != HEAD or int(version) < 1:
+        raise ValueError("no such archive")
+    if int(version) > VERSION:
+        raise UserError(f"{file}: written by a newer version; update this checkout")
+    for name in names:
+        if name != FORMAT and not NAME.fullmatch(name):
+            raise UserError(f"{file}: holds {name!r}, which has no place below a results folder; nothing was taken")
+    return [entry for entry in entries if entry.filename != FORMAT]
+
+
+def _key(record: RunRecord) -> tuple[str, int, int]:
+    """Which run a record is of, wherever it stands and whatever its schema."""
+    return sha256_of(record.spec.model_dump(mode="json")), record.seed, record.protocol_version
+
+
+def _item(name: str) -> str:
+    return name.rsplit("/", 1)[0] if name.startswith(RESUME) else name
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in _state_files(folder)}
+
+
+def _saved_at(folder: Path) -> int:
+    """When the newest file was written, to the two seconds of a zip file; 0 if there is none."""
+    return max((int(path.stat().st_mtime) // 2 for path in _state_files(folder)), default=0)

@@ -1,0 +1,1 @@
+"""Seconds per epoch of a row, and how many times as long one network takes as another."""

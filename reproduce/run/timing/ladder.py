@@ -1,0 +1,257 @@
+"""The fairness ladder: FlexNet-16 against EffConv-20 at equal treatment, on three levels and at kernel sizes held."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from reproduce import experiments
+from reproduce.errors import Interrupted
+from reproduce.run.machine import settings
+from reproduce.run.recording import code, now
+from reproduce.run.splits import Split
+from reproduce.run.timing.certificate import Watch
+from reproduce.run.timing.pairs import PAIRS, Step, measure_pair
+from reproduce.run.timing.place import Place, failure
+from reproduce.run.timing.workloads import (
+    Sizes,
+    SizeSteps,
+    Steps,
+    network_of,
+    one_by_one,
+    sizes_for,
+    training_steps,
+)
+from reproduce.specs import Engine, Precision, Protocol, RunSpec
+from reproduce.timings import Level, PairTiming, Side, pair_timing_id
+
+CLAIMS = ("table1", "table2", "table3")
+FLEXNET, EFFCONV = "FlexNet-16", "EffConv-20 0.66M"
+HELD = {"table1": (5, 9, 15, 21, 29), "table2": (5, 9, 15, 21, 33), "table3": (15, 33, 97)}  # 29, 33, 97: the grids
+BLOCK_SECONDS = {"cuda": 2.0, "cpu": 0.5}  # at the least, and one step
+METHODS = ("auto", "fft", "direct")
+MOST_BUDGET_STEPS = 10_000  # until the sizes meet the budget; it takes some hundreds
+CLOSE = 3.0  # times the fastest
+TRIAL = 2.0  # seconds; a trial step that takes longer is not repeated
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rung:
+    """One pair to be measured."""
+
+    claim: str
+    level: Level
+    a: Side
+    b: Side
+    device: str
+
+    @property
+    def timing_id(self) -> str:
+        return pair_timing_id(self.a, self.b, self.level, self.device)
+
+    @property
+    def name(self) -> str:
+        """`table2 ii FlexNet-16 at 9 x 9 / EffConv-20 0.66M`."""
+        held = "" if self.a.kernel_size is None else f" at {self.a.kernel_size} x {self.a.kernel_size}"
+        grid = ", full grid" if self.a.full_grid else ""
+        stage = ", size learning" if self.a.stage == "size_learning" else ""
+        return f"{self.claim} {self.level} {self.a.name}{held}{grid}{stage} / {self.b.name}"
+
+
+def rungs(claim: str, device: str, *, engine: Engine, precision: Precision, threads: int) -> Iterator[Rung]:
+    """All pairs of a claim: EffConv's two stages, then FlexNet at each size; level i also with the full grid.
+
+    On levels ii and iii CUDA always has graphs, and bf16 unless told otherwise; level i never has either.
+    """
+    fast: tuple[Engine, Precision] = (engine, precision)
+    if device == "cuda":
+        fast = "graph", "bf16" if precision == "float32" else precision
+    for level in ("i", "ii", "iii"):
+        how = ("plain", "float32") if level == "i" else fast
+        specs = {
+            row.name: row.spec.model_copy(update={"engine": how[0], "precision": how[1], "threads": threads})
+            for row in experiments.rows(claim, Protocol(base="paper"), source="random")
+        }
+        training = Side(name=EFFCONV, spec=specs[EFFCONV])
+        learning = training.model_copy(update={"stage": "size_learning"})
+        yield Rung(claim=claim, level=level, a=learning, b=training, device=device)
+        for size in HELD[claim]:
+            for full_grid in (False, True) if level == "i" else (False,):
+                a = Side(name=FLEXNET, spec=specs[FLEXNET], kernel_size=size, full_grid=full_grid)
+                yield Rung(claim=claim, level=level, a=a, b=training, device=device)
+
+
+def time_rung_or_reason(rung: Rung, place: Place, *, step_limit: float) -> PairTiming | str:
+    """The pair, or why it could not be measured: too little memory, say. Raises `Interrupted` and `OSError`."""
+    try:
+        return time_rung(rung, place, step_limit=step_limit)
+    except (Interrupted, OSError):
+        raise
+    except Exception as error:
+        return failure(error, rung.a.spec, place.device)
+
+
+def time_rung(rung: Rung, place: Place, *, step_limit: float) -> PairTiming:
+    """Measures one pair. `step_limit`: seconds of a step above which the CPU cuts the batch, of both sides.
+
+    Raises `Interrupted`, and whatever goes wrong inside, too little memory for one.
+    """
+    started, device, spec = now(), place.device, rung.b.spec
+    with settings(spec.threads, spec.precision), Watch(device, spec.threads, dict(place.ceilings)) as watch:
+        sizes = sizes_for(spec, place.store)
+        own = min(rung.a.spec.training.batch_size, spec.training.batch_size)
+
+        def make(side: Side, batch: int, method: str | None = None) -> Step:
+            return step_of(rung, side, sizes, batch, method, place)
+
+        limit = step_limit if device.type == "cpu" else None
+        method, batch = method_and_batch(rung, lambda *asked: make(rung.a, *asked), own, limit, place)
+        found = measure_pair(
+            make(rung.a, batch, method),
+            make(rung.b, batch),
+            pairs=PAIRS,
+            block_seconds=BLOCK_SECONDS[device.type],
+            synchronize=lambda: wait(device),
+            stop=place.stop,
+        )
+    of_a, of_b = (
+        {"step_seconds": seconds, "steps_in_block": count}
+        for seconds, count in zip(found.step_seconds, found.steps_in_block, strict=True)
+    )
+    own_sizes = sizes.by_layer if rung.a.name == rung.b.name else None
+    low, high = found.interval
+    return PairTiming(
+        timing_id=rung.timing_id,
+        claim=rung.claim,
+        level=rung.level,
+        a=rung.a.model_copy(update={"method": method, "sizes": own_sizes} | of_a),
+        b=rung.b.model_copy(update={"sizes": sizes.by_layer} | of_b),
+        batch_size=batch,
+        batch_cut=batch < own,
+        ratios=found.ratios,
+        ratio=found.ratio,
+        low=low,
+        high=high,
+        control=found.control,
+        control_ratio=found.control_ratio,
+        device=device.type,  # type: ignore[arg-type]
+        certificate=watch.certificate(),
+        machine=place.machine,
+        code=code(),
+        started=started,
+        finished=now(),
+    )
+
+
+def step_of(rung: Rung, side: Side, sizes: Sizes, batch: int, method: str | None, place: Place) -> Step:
+    """One step of a side after another, with `batch` images each."""
+    spec, device = with_batch(side.spec, batch), place.device
+    split = place.data.train(spec.data.name)
+    if side.stage == "size_learning":
+        work: Steps = learning_on_budget(spec, split, device, engine="loop" if rung.level == "i" else spec.engine)
+    else:
+        network = network_of(spec, sizes) if side.kernel_size is None else held(spec, side, rung.level, method)
+        work = training_steps(spec, network, split, device, no_lap)
+    return one_by_one(work, full=len(split) // batch)
+
+
+def learning_on_budget(spec: RunSpec, split: Split, device: torch.device, *, engine: str) -> SizeSteps:
+    """Size learning where its sizes are for most of the stage: on budget."""
+    assert spec.size_learning is not None
+    work, tolerance = SizeSteps(spec, split, device, no_lap, engine=engine), spec.size_learning.tolerance
+    for _ in range(MOST_BUDGET_STEPS):
+        if abs(work.learner.budget_step()["budget_error"]) <= tolerance:
+            break
+    return work
+
+
+def held(spec: RunSpec, side: Side, level: Level, method: str | None) -> nn.Module:
+    """A FlexNet whose kernels stay at one size, made one by one on level i and in one batch above."""
+    model = spec.model
+    if side.full_grid:
+        model = model.model_copy(update={"args": {**model.args, "full_grid": True}})
+    network = network_of(spec.model_copy(update={"model": model}), Sizes(held=side.kernel_size))
+    network.use(method)  # type: ignore[operator]
+    network.batched = level != "i"  # type: ignore[assignment]
+    network.fuse(level != "i")  # type: ignore[operator]
+    return network
+
+
+def with_batch(spec: RunSpec, batch: int) -> RunSpec:
+    """The same with another number of images in a step, of either stage."""
+    changes: dict[str, object] = {"training": spec.training.model_copy(update={"batch_size": batch})}
+    if spec.size_learning is not None:
+        changes["size_learning"] = spec.size_learning.model_copy(update={"batch_size": batch})
+    return spec.model_copy(update=changes)
+
+
+def method_and_batch(
+    rung: Rung, make: Callable[[int, str | None], Step], own: int, limit: float | None, place: Place
+) -> tuple[str | None, int]:
+    """How a FlexNet convolves, and how many images a step has; `limit` in seconds of a step, None for no limit.
+
+    Directly, but on level iii whatever trial steps show to be the fastest.
+    """
+    if rung.level != "iii" or rung.a.kernel_size is None:
+        method = None if rung.a.kernel_size is None else "direct"
+        return method, own if limit is None else fitting_batch(lambda count: make(count, method), own, limit, place)
+
+    def fastest(methods: Iterable[str], batch: int) -> dict[str, float]:
+        """Seconds of a step; the fastest first."""
+        seconds = {method: trial_seconds(make(batch, method), place) for method in methods}
+        return dict(sorted(seconds.items(), key=lambda item: item[1]))
+
+    if limit is None:
+        return next(iter(fastest(METHODS, own))), own
+    alone = fastest(METHODS, 1)
+    first, least = next(iter(alone.items()))
+    batch = fitting_batch(lambda count: make(count, first), own, limit, place)
+    # One image does not decide between methods that take about as long: an FFT of the kernels serves a whole batch.
+    close = [method for method, seconds in alone.items() if seconds < CLOSE * least]
+    return (first if batch == 1 or len(close) == 1 else next(iter(fastest(close, batch)))), batch
+
+
+def fitting_batch(make: Callable[[int], Step], own: int, limit: float, place: Place) -> int:
+    """The largest power of two, up to `own`, for which a step should take under `limit` seconds; 1 at the least.
+
+    A step takes a time for each image and one for the kernels: two trials tell the two apart.
+    """
+    few = min(4, own)
+    one, several = trial_seconds(make(1), place), 0.0
+    if one < limit and few > 1:
+        several = trial_seconds(make(few), place)
+    else:
+        return 1
+    each = max((several - one) / (few - 1), several / own / 10)  # noise must not make images free
+    most = (limit - max(0.0, one - each)) / each
+    return own if most >= own else 2 ** max(0, math.floor(math.log2(max(1.0, most))))
+
+
+def trial_seconds(step: Step, place: Place) -> float:
+    """Of a step; of a second one if the first was short, as a first one is slow."""
+
+    def timed() -> float:
+        place.check()
+        wait(place.device)
+        began = time.perf_counter()
+        step()
+        wait(place.device)
+        return time.perf_counter() - began
+
+    first = timed()
+    return first if first > TRIAL else min(first, timed())
+
+
+def wait(device: torch.device) -> None:
+    """Until the device has done what it was given."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def no_lap(part: str) -> None:
+    """Nobody asks for the parts of a step of a pair."""
