@@ -17,8 +17,12 @@ from reproduce.experiments import Row
 from reproduce.layers import DCN_EVALUATIONS
 from reproduce.networks import OTHERS
 from reproduce.records import RunRecord
+from reproduce.report import words
+from reproduce.report.shelf import question
 from reproduce.specs import PROTOCOL_VERSION, ModelSpec, Protocol
 from reproduce.store import Store
+from reproduce.timing_store import TimingStore
+from reproduce.timings import PairTiming, RowTiming, Timing
 
 TABLES = ("table1", "table2", "table3", "table4")
 WIDTH = 80
@@ -129,27 +133,48 @@ def _differences(entries: Iterable[Entry]) -> list[str]:
 
 def status(results: Path) -> Entry:
     """What is recorded below `results`: by experiment, protocol and row the seeds; what is unfinished or unreadable."""
-    store = Store(results)
-    records = store.records()
+    store, timings = Store(results), TimingStore(results)
+    records, timed = store.records(), _timings(timings, store)
     resume = results / ".resume"
     return {
         "records": len(records),
         "cells": [cell for name in experiments.EXPERIMENTS for cell in _cells(name, records)],
         "unfinished": sorted(path.name for path in resume.iterdir()) if resume.is_dir() else [],
-        "problems": store.problems,
+        "timings": timed,
+        "problems": [*store.problems, *timings.problems],
     }
+
+
+def _timings(timings: TimingStore, store: Store) -> list[Entry]:
+    """Counts of timing records by machine and device."""
+    found: dict[tuple[str, str], list[Timing]] = {}
+    every: list[Timing] = [*timings.rows(), *timings.pairs()]
+    for record in every:
+        found.setdefault((record.machine, record.device), []).append(record)
+    return [
+        {
+            "machine": machine,
+            "device": device,
+            "title": words.machine_title(store.machine(machine), device),
+            "rows": sum(isinstance(one, RowTiming) for one in several),
+            "pairs": sum(isinstance(one, PairTiming) for one in several),
+            "failed": sum(isinstance(one, RowTiming) and one.outcome == "failed" for one in several),
+            "invalid": sum(bool(one.certificate.invalid) for one in several),
+        }
+        for (machine, device), several in sorted(found.items())
+    ]
 
 
 def _cells(experiment: str, records: list[RunRecord]) -> list[Entry]:
     """The cells of one experiment that hold a record, by protocol; records of today's protocol version only."""
-    by_cell: dict[str, list[RunRecord]] = {}
+    by_question: dict[str, list[RunRecord]] = {}
     for record in records:
         if record.protocol_version == PROTOCOL_VERSION:
-            by_cell.setdefault(record.spec.cell_id, []).append(record)
+            by_question.setdefault(question(record.spec), []).append(record)
     found = []
     for protocol in sorted({record.spec.protocol for record in records}):
         for row in _rows(experiment, protocol):
-            here = by_cell.get(row.spec.cell_id, [])
+            here = by_question.get(question(row.spec), [])
             if here:
                 seeds = {record.seed: record.outcome.status for record in here}
                 found.append({"experiment": experiment, "protocol": protocol, "row": row.name, "seeds": seeds})
@@ -171,9 +196,17 @@ def status_text(entry: Entry) -> str:
             str(seed) if state == "finished" else f"{seed} ({state})" for seed, state in sorted(cell["seeds"].items())
         )
         lines.append(f"{cell['experiment']}, {cell['protocol']}: {cell['row']}: seeds {seeds}")
+    lines += [_timings_line(found) for found in entry["timings"]]
     lines += [f"unfinished: {run_id}; the command that started it goes on from there" for run_id in entry["unfinished"]]
     lines += [f"warning: {problem}" for problem in entry["problems"]]
     return "\n".join(lines)
+
+
+def _timings_line(found: Entry) -> str:
+    """`timings on NVIDIA H200, torch 2.9.0 (machine 0123456789ab, cuda): 12 rows, 9 pairs, 1 of them invalid`."""
+    bad = "".join(f", {found[kind]} of them {kind}" for kind in ("failed", "invalid") if found[kind])
+    where = f"{found['title']} (machine {found['machine']}, {found['device']})"
+    return f"timings on {where}: {found['rows']} rows, {found['pairs']} pairs{bad}"
 
 
 def data(names: tuple[str, ...], data_root: Path, *, cache: Path | None, download: bool) -> list[Entry]:

@@ -57,9 +57,13 @@ def canvas(data: Mapping[str, Any], height: float, footer: Sequence[str]) -> Fig
     figure.text(LEFT, 1 - 0.3 / height, data["title"], fontsize=size, fontweight="bold", va="center")
     subtitle = textwrap.fill(data["subtitle"], LINE)
     figure.text(LEFT, 1 - 0.5 / height, subtitle, color=GREY, va="top", linespacing=1.4)
-    lines = [part for line in footer for part in textwrap.wrap(line, LINE + 20)]
-    figure.text(LEFT, 0.12 / height, "\n".join(lines), color=GREY, fontsize=8, va="bottom", linespacing=1.5)
+    figure.text(LEFT, 0.12 / height, "\n".join(wrapped(footer)), color=GREY, fontsize=8, va="bottom", linespacing=1.5)
     return figure
+
+
+def wrapped(footer: Sequence[str]) -> list[str]:
+    """The footer in lines that fit the width."""
+    return [part for line in footer for part in textwrap.wrap(line, LINE + 20)]
 
 
 def spread(count: int, step: float) -> list[float]:

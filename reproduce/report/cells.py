@@ -21,7 +21,7 @@ class Cell:
 
     row: Row
     series: Series | None
-    others: tuple[Series, ...] = ()  # recorded as well, but of another source, protocol version or number of threads
+    others: tuple[Series, ...] = ()  # recorded as well, but of another source or version, or computed otherwise
 
     @property
     def finished(self) -> tuple[RunRecord, ...]:

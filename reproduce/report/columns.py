@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from reproduce.report import words
+from reproduce.report import times, words
 from reproduce.report.cells import Cell, Seconds, last, seconds
 from reproduce.report.shelf import Series
 from reproduce.report.statistics import summarise
@@ -51,8 +52,7 @@ def columns(table: Table, notes: Footnotes) -> list[Column]:
     if with_paper:
         found.append(("s/epoch (paper; another, unnamed machine)", lambda cell: _paper_seconds(cell, notes)))
     if table.timed:
-        title = "s/epoch ours: all epochs / mean of the stages"
-        found.append((title, lambda cell: our_seconds(table, cell, notes)))
+        found += _timing_columns(table, notes)
     return found
 
 
@@ -85,7 +85,7 @@ def remarks(table: Table, cell: Cell) -> list[str]:
     if cell.series is None:
         return []
     found = [] if cell.series.newest else [f"protocol v{cell.series.version}"]
-    found += [] if cell.series.threads == 1 else [f"{cell.series.threads} threads"]
+    found += cell.series.way.remarks
     if table.remark is None:
         found.append(words.data_remark(cell.series.sample.data) or "canonical files")
     return found
@@ -152,6 +152,28 @@ def _paper_seconds(cell: Cell, notes: Footnotes) -> str:
     return words.printed_seconds(row) + notes.mark(_provenance(row.seconds_source, row.seconds_origin))
 
 
+def _timing_columns(table: Table, notes: Footnotes) -> list[Column]:
+    """One column for each place that the stopwatch was used at; then one for seconds that the runs themselves took.
+
+    The two are measured in different ways. The latter stands empty only where there is none of the former.
+    """
+    titles = times.titles(times.places(table.every, table.shelf), table.shelf)
+    found: list[Column] = [
+        (f"s/epoch ours ({title}): {times.AVERAGES}", partial(_timed_seconds, table, place, notes))
+        for place, title in titles.items()
+    ]
+    if not found or any(seconds(cell) for cell in table.every):
+        where = " (during the runs, on their data)" if found else ""
+        found.append(
+            (f"s/epoch ours{where}: all epochs / mean of the stages", lambda cell: our_seconds(table, cell, notes))
+        )
+    return found
+
+
+def _timed_seconds(table: Table, place: times.Place, notes: Footnotes, cell: Cell) -> str:
+    return times.seconds(times.timings(cell, table.shelf).get(place), notes.mark)
+
+
 def _provenance(source: str, origin: str) -> str:
     """Whose number the paper prints."""
     if source == "own":
@@ -170,5 +192,5 @@ def _described(one: Series) -> str:
     values = [record.metrics.last.top1 for record in one.finished if record.metrics is not None]
     result = words.measured(summarise(values)) if values else "no result"
     version = "" if one.version == PROTOCOL_VERSION else f"protocol v{one.version}, "
-    threads = "" if one.threads == 1 else f", {one.threads} threads"
-    return f"{version}{one.sample.data.title}{threads}: {result}."
+    way = "".join(f", {remark}" for remark in one.way.remarks)
+    return f"{version}{one.sample.data.title}{way}: {result}."

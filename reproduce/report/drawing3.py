@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from reproduce.report.canvas import BLUE, FAINT, GREY, LEFT, ORANGE, WIDTH, canvas
+from reproduce.report.canvas import BLUE, FAINT, GREY, LEFT, ORANGE, WIDTH, canvas, wrapped
 from reproduce.report.drawing2 import size_bars, size_key
 
 if TYPE_CHECKING:
@@ -14,21 +14,25 @@ if TYPE_CHECKING:
 
 HEIGHT = 5.1  # inches
 BOTTOM, HIGH, PANEL = 1.3, 2.35, 2.35  # inches: below the panels, their height, the width of (a) and (b)
+ROOM, LINE_HEIGHT = 4, 0.17  # lines of the footer that fit below the panels; inches that each further one takes
 Point = Mapping[str, Any]
 
 
 def draw(data: Mapping[str, Any]) -> Figure:
     """The whole figure."""
-    figure = canvas(data, HEIGHT, _footer(data))
+    footer = _footer(data)
+    extra = LINE_HEIGHT * max(0, len(wrapped(footer)) - ROOM)
+    height, bottom = HEIGHT + extra, BOTTOM + extra
+    figure = canvas(data, height, footer)
     for start, key, axis, scale, label, title in (
         (0.0, "a", "depth", 1, "depth (layers)", "(a) 0.66M weights, by depth"),
         (3.8, "b", "budget", 1e6, "budget (million weights)", "(b) ResNet-20, by budget"),
     ):
-        axes = figure.add_axes((LEFT + start / WIDTH, BOTTOM / HEIGHT, PANEL / WIDTH, HIGH / HEIGHT))
+        axes = figure.add_axes((LEFT + start / WIDTH, bottom / height, PANEL / WIDTH, HIGH / height))
         axes.set_title(title, pad=22)
         axes.set_xlabel(label)
         _curve(axes, data[key], [point[axis] / scale for point in data[key]])
-    _sizes(figure, data["c"], 7.4)
+    _sizes(figure, data["c"], 7.4, bottom, height)
     return figure
 
 
@@ -36,12 +40,26 @@ def _footer(data: Mapping[str, Any]) -> list[str]:
     lines = ["Full marks: ours, mean and sample standard deviation over the seeds (none at one seed)."]
     if not data["smoke_test"]:
         lines[0] += " Open marks: the paper, where it prints a number; its seconds are of another, unnamed machine."
-    if data["machine"]:
-        lines.append(f"Our seconds per epoch, over the epochs of both stages: {data['machine']['title']}.")
+    lines += _whose_seconds(data)
     depths = ", ".join(str(point["depth"]) for point in data["a"] if point["accuracy"] is None)
     budgets = ", ".join(f"{point['budget'] / 1e6:g}M" for point in data["b"] if point["accuracy"] is None)
     missing = [f"depth {depths} in (a)"] * bool(depths) + [f"budget {budgets} in (b)"] * bool(budgets)
     return [*lines, f"Without a result of ours: {', '.join(missing)}."] if missing else lines
+
+
+def _whose_seconds(data: Mapping[str, Any]) -> list[str]:
+    """Machine and way of our seconds; those of the runs and those of the stopwatch never stand in one figure."""
+    machine = data["machine"]
+    if machine is None:
+        return []
+    if machine["by"] == "runs":
+        return [f"Our seconds per epoch, during the runs, over the epochs of both stages: {machine['title']}."]
+    timed = [point for point in data["a"] + data["b"] if point["seconds"]]
+    names = list(dict.fromkeys(point["row"] for point in timed if point["seconds"]["how"] == "steps"))
+    which = "all" if len(names) == len({point["row"] for point in timed}) else ", ".join(names)
+    what = "by the stopwatch, both stages weighted by their epochs"
+    lines = [f"Our seconds per epoch, {what}: {machine['title']}."]
+    return [*lines, f"Extrapolated from timed steps: {which}."] if names else lines
 
 
 def _curve(axes: Axes, points: Sequence[Point], places: Sequence[float]) -> None:
@@ -94,7 +112,11 @@ def _marks(
 
 def _ours(point: Point, what: str) -> tuple[float, float] | None:
     """(mean, deviation) of ours; the deviation of one seed is drawn as none."""
-    found = point[what] if what == "accuracy" else (point["seconds"] or {}).get("all_epochs")
+    found = point[what]
+    if found is not None and what == "seconds":
+        if "weighted" in found:  # by the stopwatch: one number
+            return found["weighted"], 0.0
+        found = found["all_epochs"]
     return None if found is None else (found["mean"], found["std"] or 0.0)
 
 
@@ -105,12 +127,12 @@ def _papers(point: Point, what: str) -> tuple[float, float] | None:
     return printed[what], (printed["accuracy_std"] or 0.0) if what == "accuracy" else 0.0
 
 
-def _sizes(figure: Figure, rows: Sequence[Mapping[str, Any]], start: float) -> None:
+def _sizes(figure: Figure, rows: Sequence[Mapping[str, Any]], start: float, bottom: float, height: float) -> None:
     """Bars and rings as in Figure 2, one budget above the other."""
     high = 0.9  # inches
     for index, row in enumerate(rows):
-        low = BOTTOM + HIGH - high - index * (HIGH - high)
-        axes = figure.add_axes((LEFT + start / WIDTH, low / HEIGHT, 2.8 / WIDTH, high / HEIGHT))
+        low = bottom + HIGH - high - index * (HIGH - high)
+        axes = figure.add_axes((LEFT + start / WIDTH, low / height, 2.8 / WIDTH, high / height))
         name = f"{row['budget'] / 1e6:g}M"
         if row["runs"]:
             size_bars(axes, row["runs"], scale=0.62)

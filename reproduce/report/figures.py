@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,7 +10,8 @@ from reproduce import experiments, paper
 from reproduce.paper import PaperRow
 from reproduce.records import RunRecord
 from reproduce.report import words
-from reproduce.report.cells import Cell, Seconds, cells_of, is_smoke_test, last, layer_sizes, rows_of, seconds
+from reproduce.report.cells import Cell, cells_of, is_smoke_test, last, layer_sizes, rows_of
+from reproduce.report.curves import Clock, clock_of
 from reproduce.report.shelf import Shelf
 from reproduce.specs import PROTOCOL_VERSION, Protocol
 
@@ -80,19 +80,16 @@ def _figure2(cell: Cell) -> dict[str, Any]:
 
 
 def _figure3(cells: Sequence[Cell], shelf: Shelf, smoke: bool) -> dict[str, Any]:
-    """Panels (a) and (b) as points, (c) as sizes by layer. One machine's seconds, that which timed most points."""
-    timings = [one for cell in cells for one in seconds(cell)]
-    machines = Counter((one.machine, one.device) for one in timings)
-    chosen = max(sorted(machines), key=lambda key: machines[key], default=None)
+    """Panels (a) and (b) as points, (c) as sizes by layer."""
+    clock = Clock() if smoke else clock_of(cells, shelf)
     panels: dict[str, list[dict[str, Any]]] = {"a": [], "b": []}
     for cell in cells:
         depth, budget = _place(cell)
-        point = _point(cell, chosen, smoke)
+        point = _point(cell, clock, smoke)
         if budget == experiments.FIGURE3A_BUDGET:
             panels["a"].append({"depth": depth, **point})
         elif depth == experiments.FIGURE3B_DEPTH:
             panels["b"].append({"budget": budget, **point})
-    title = words.machine_title(shelf.machine(chosen[0]), chosen[1]) if chosen else None
     return {
         **panels,
         "c": [
@@ -100,7 +97,7 @@ def _figure3(cells: Sequence[Cell], shelf: Shelf, smoke: bool) -> dict[str, Any]
             for cell, (depth, budget) in ((cell, _place(cell)) for cell in cells)
             if depth == experiments.FIGURE3B_DEPTH and budget in FIGURE3C_BUDGETS
         ],
-        "machine": None if chosen is None else {"id": chosen[0], "device": chosen[1], "title": title},
+        "machine": clock.machine,
     }
 
 
@@ -112,23 +109,19 @@ def _place(cell: Cell) -> tuple[int, int]:
     return int(str(spec.model.args["depth"])), spec.size_learning.budget
 
 
-def _point(cell: Cell, machine: tuple[str, str] | None, smoke: bool) -> dict[str, Any]:
+def _point(cell: Cell, clock: Clock, smoke: bool) -> dict[str, Any]:
     accuracy = last(cell, "top1")
-    timing = next((one for one in seconds(cell) if (one.machine, one.device) == machine), None)
+    timings = clock.timings.get(cell.row.name)
     return {
         "row": cell.row.name,
         "seeds": [record.seed for record in cell.finished],
         "protocol_version": None if cell.series is None else cell.series.version,
         "unfinished": [f"seed {record.seed} {record.outcome.status}" for record in cell.unfinished],
         "accuracy": None if accuracy is None else accuracy.as_json(),
-        "seconds": None if timing is None else _averages(timing),
+        "seconds": clock.seconds.get(cell.row.name),
+        **({} if timings is None else {"timings": timings}),
         "paper": None if smoke or cell.row.paper is None else _printed(cell.row.paper),
     }
-
-
-def _averages(timing: Seconds) -> dict[str, Any]:
-    """Both averages of R-23; the picture shows the first."""
-    return {"all_epochs": timing.all_epochs.as_json(), "mean_of_stages": timing.of_stages.as_json()}
 
 
 def _printed(row: PaperRow) -> dict[str, Any] | None:

@@ -7,12 +7,15 @@ from typing import Any
 
 from reproduce.paper import PaperRow
 from reproduce.records import RunRecord
-from reproduce.report import words
+from reproduce.report import ratios, times, words
 from reproduce.report.cells import Cell, Seconds, device, last, layer_sizes, own_sizes, seconds
 from reproduce.report.columns import others, state
-from reproduce.report.shelf import Series
+from reproduce.report.shelf import Series, Shelf
 from reproduce.report.statistics import Summary
 from reproduce.report.table import Table
+from reproduce.report.words import NOTHING
+from reproduce.timing_store import counts
+from reproduce.timings import PairTiming
 
 MEASURES = ("top1", "top5", "precision", "recall", "f1")
 
@@ -28,6 +31,7 @@ def table(one: Table) -> dict[str, Any]:
         "smoke_test": one.smoke,
         "rows": [_row(one, cell) for cell in one.cells],
         "controls": [_row(one, cell) for cell in one.controls],
+        "time_ratios": _ratios(one.experiment, one.shelf) if one.timed else [],
     }
 
 
@@ -40,6 +44,7 @@ def _row(one: Table, cell: Cell) -> dict[str, Any]:
         "paper": None if printed is None or one.smoke else _printed(printed),
         "ours": None if cell.series is None else _ours(one, cell, cell.series),
         "others": others(cell),
+        "timings": times.plain(cell, one.shelf) if one.timed else [],
     }
 
 
@@ -52,7 +57,9 @@ def _ours(one: Table, cell: Cell, series: Series) -> dict[str, Any]:
     return {
         **{measure: summary(last(cell, measure)) for measure in MEASURES},
         "protocol_version": series.version,
-        "threads": series.threads,
+        "threads": series.way.threads,
+        "engine": series.way.engine,
+        "numeric_precision": series.way.precision,  # `precision` is a measure
         "data": origin.model_dump(mode="json", exclude={"files"}),
         "seconds_per_epoch": [_seconds(found) for found in seconds(cell)] if one.timed else [],
         "runs": [_run(record) for record in series.finished],
@@ -91,4 +98,52 @@ def _run(record: RunRecord) -> dict[str, Any]:
         "snapped": None if record.snapped is None else record.snapped.model_dump(mode="json"),
         "best": None if metrics is None else metrics.best.model_dump(mode="json"),
         "best_selected_on": None if metrics is None else metrics.best_selected_on,
+    }
+
+
+def _ratios(claim: str, shelf: Shelf) -> list[dict[str, Any]]:
+    """Headlines and pairs by bench as plain values."""
+    return [
+        {
+            **asdict(bench),
+            "headlines": [_headline(one) for one in ratios.headlines(pairs)],
+            "pairs": [_pair(pair) for pair in pairs],
+        }
+        for bench, pairs in ratios.by_bench(claim, shelf).items()
+    ]
+
+
+def _headline(one: ratios.Headline) -> dict[str, Any]:
+    numbers = {"ratio": one.chosen, "level_i": one.plain, "level_i_full_grid": one.plain_full}
+    return {
+        "pair": one.title,
+        "kernel_size": one.kernel_size,
+        **{name: None if pair is None else pair.ratio for name, pair in numbers.items()},
+        "level": None if one.chosen is None else one.chosen.level,
+        "flags": one.flags,
+        "both_stages_weighted": None if one.both_stages is None else one.both_stages[0],
+        "both_stages_mean": None if one.both_stages is None else one.both_stages[1],
+        "paper": None if one.printed == NOTHING else one.printed,
+    }
+
+
+def _pair(pair: PairTiming) -> dict[str, Any]:
+    good = counts(pair)
+    numbers = {"ratio": pair.ratio, "low": pair.low, "high": pair.high, "control": pair.control_ratio}
+    return {
+        "pair": ratios.title(pair),
+        "level": pair.level,
+        "kernel_size": pair.a.kernel_size,
+        "full_grid": pair.a.full_grid,
+        "method": pair.a.method,
+        "engine": pair.a.spec.engine,
+        "precision": pair.a.spec.precision,
+        **{name: value if good else None for name, value in numbers.items()},
+        "control_ok": not ratios.is_off(pair),
+        "pairs": len(pair.ratios),
+        "batch_size": pair.batch_size,
+        "batch_cut": pair.batch_cut,
+        "valid": good,
+        "reason": pair.certificate.invalid,
+        "timing_id": pair.timing_id,
     }

@@ -20,6 +20,7 @@ from reproduce.store import Store
 INDEX = "README.md"
 OURS = re.compile(r"(table|figure)\d\..+\.(md|png|svg|json)")  # other names in the folder are left alone
 PICTURES = ("png", "svg")
+WITHOUT_RUNS = "paper"  # the protocol of a table that has timings alone
 MEND = "regenerate with `reproduce table2 --no-run`"
 
 
@@ -71,9 +72,13 @@ def stale(store: Store, rendered: Path) -> list[str]:
 
 
 def protocols(shelf: Shelf) -> list[Protocol]:
-    """The protocols of the records, each once, by name. Names that this checkout does not know are passed over."""
+    """The protocols of the records, each once, by name. Names that this checkout does not know are passed over.
+
+    Timings need no runs: they have a table of their own under `paper`.
+    """
     found = {}
-    for name in sorted({record.spec.protocol for record in shelf.records}):
+    names = {record.spec.protocol for record in shelf.records} | ({WITHOUT_RUNS} if shelf.is_timed else set())
+    for name in sorted(names):
         try:
             found[name] = Protocol.parse(name)
         except ValueError:
@@ -100,7 +105,8 @@ def _page(experiment: str, protocol: Protocol, shelf: Shelf) -> Page | None:
         about = (picture, protocol.name, data["data"]["title"], "", words.number_list(data["seeds"]))
         return Page(name=name, text=figures.as_text(data), about=about, figure=data)
     table = gather(experiment, protocol, shelf)
-    if all(cell.series is None for cell in table.every):
+    timed = protocol.name == WITHOUT_RUNS and table.stopwatch
+    if not timed and all(cell.series is None for cell in table.every):
         return None
     name = f"{experiment}.{protocol.name}.md"
     return Page(name=name, text=markdown(table), about=_about(name, table))
@@ -113,7 +119,7 @@ def _about(name: str, table: Table) -> tuple[str, ...]:
     seeds = sorted({seed for one in series for seed in one.seeds})
     filled = f"{sum(bool(cell.finished) for cell in table.cells)} of {len(table.cells)}"
     link = f"[{name.removesuffix('.md')}]({name})"
-    return link, table.protocol.name, "; ".join(titles), filled, words.number_list(seeds)
+    return link, table.protocol.name, "; ".join(titles) or "none: timings alone", filled, words.number_list(seeds)
 
 
 def _with_index(pages: list[Page]) -> list[Page]:

@@ -1,4 +1,4 @@
-"""What stands below a table: further measures, learned sizes, seconds by stage, and the notes on how and from what."""
+"""What stands below a table: further measures, learned sizes, seconds by stage and their ratios."""
 
 from __future__ import annotations
 
@@ -6,26 +6,11 @@ from collections.abc import Sequence
 
 from tabulate import tabulate
 
-from reproduce import paper
-from reproduce.report import words
+from reproduce.report import ratios, times, words
 from reproduce.report.cells import Cell, best, last, layer_sizes, own_sizes, seconds
 from reproduce.report.table import Table
 from reproduce.report.words import NOTHING
 
-# Deviations that bear on a family alone.
-OF_FAMILY = {
-    "wide_resnet": {"R-20"},
-    "flexnet": {"R-24", "R-25"},
-    "flex_resnet": {"R-24", "R-25", "R-26"},
-    "ckcnn7": {"R-27"},
-    "njet_all_cnn": {"R-28", "R-35"},
-    "njet_resnet": {"R-29", "R-35"},
-    "dcn": {"R-30"},
-    "nin": {"R-31"},
-    "efficient_capsnet": {"R-32"},
-    "vgg5": {"R-36"},
-    "resnet18": {"R-37"},
-}
 MEASURES = (("top5", "top-5"), ("precision", "macro precision"), ("recall", "macro recall"), ("f1", "macro F1"))
 
 
@@ -87,29 +72,22 @@ def seconds_by_stage(table: Table) -> str:
     return grid(headers, rows) if rows else ""
 
 
-def notes(table: Table) -> list[str]:
-    """Protocol, data, machines and readings, one line each."""
-    lines = [
-        "Ours: test accuracy in % after the last epoch, mean ± sample standard deviation (n seeds); the interval is "
-        "the 95 % Student-t interval of the mean. One seed has neither.",
-        f"Protocol {table.protocol.name}: {words.schedule(table.dataset, table.protocol)}.",
-        *_settings(table),
-        *_data(table),
-        *_machines(table),
-        *_empty_rows(table),
-    ]
-    return [f"- {line}" for line in lines]
+def timed_stages(table: Table) -> str:
+    """Each stage's seconds by the stopwatch, at each place."""
+    lines = times.by_stage(table.every, table.shelf) if table.timed else []
+    return grid(times.HEADERS, lines) if lines else ""
 
 
-def deviations(table: Table) -> list[str]:
-    """The readings of ours that bear on this table's results, by tag."""
-    tags = _tags(table)
-    other = {"R-15": "; here the other reading, SGD with steps"} if table.protocol.recipe == "sgd" else {}
-    return [
-        f"- {entry.id} {entry.title} ({entry.where}){other.get(entry.id, '')}"
-        for entry in paper.deviations()
-        if entry.id in tags
-    ]
+def time_ratios(table: Table) -> str:
+    """The ratios of the table's claim, one block for each machine: headlines, then every pair."""
+    found = ratios.by_bench(table.experiment, table.shelf) if table.timed else {}
+    blocks = [ratios.LEGEND] if found else []
+    for bench, pairs in found.items():
+        blocks.append(f"### {bench.title(table.shelf)} (machine {bench.machine}, {bench.device})")
+        claims = [ratios.headline_line(one) for one in ratios.headlines(pairs)]
+        blocks += [grid(ratios.HEADLINE_HEADERS, claims)] if claims else []
+        blocks.append(grid(ratios.PAIR_HEADERS, [ratios.pair_line(pair) for pair in pairs]))
+    return "\n\n".join(blocks)
 
 
 def _best(cell: Cell) -> str:
@@ -134,65 +112,3 @@ def _snapping(cell: Cell, seed: int) -> list[str]:
 
 def _machine(machine: str, device: str) -> str:
     return machine + (f" ({device})" if device else "")
-
-
-def _settings(table: Table) -> list[str]:
-    """The settings of each stage; rows that differ are named."""
-    found: dict[str, list[str]] = {}
-    for cell in table.every:
-        spec = cell.row.spec
-        found.setdefault(f"Training: {words.recipe(spec.training)}", []).append(cell.row.name)
-        if spec.size_learning is not None:
-            text = f"Size learning: {words.size_learning(spec.size_learning)}"
-            found.setdefault(text, []).append(cell.row.name)
-    trainings = sum(text.startswith("Training") for text in found)
-    return [
-        text + (f" ({', '.join(names)})" if trainings > 1 and text.startswith("Training") else "") + "."
-        for text, names in sorted(found.items())
-    ]
-
-
-def _data(table: Table) -> list[str]:
-    """Where the images of the cells come from: one line for each source."""
-    lines: dict[str, list[str]] = {}
-    for cell in table.every:
-        if cell.series is not None:
-            one = cell.series.sample.data
-            kind = "the canonical files" if one.canonical else f"source {one.source}, not canonical"
-            counts = f"{one.train_images:,} training and {one.test_images:,} test images"
-            lines.setdefault(f"Data: {one.title}; {kind}; {counts}", []).append(cell.row.name)
-    return [line + (f" ({', '.join(names)})." if len(lines) > 1 else ".") for line, names in lines.items()]
-
-
-def _machines(table: Table) -> list[str]:
-    """Every machine that ran something here. Accuracy may come from any; seconds are per machine."""
-    found = sorted({record.machine for cell in table.every for record in cell.finished})
-    return [f"Machine {one}: {words.machine_title(table.shelf.machine(one), '')}." for one in found]
-
-
-def _empty_rows(table: Table) -> list[str]:
-    """How much of the paper's table is still to come."""
-    waiting = sum(cell.series is None for cell in table.cells)
-    filled = len(table.cells) - waiting
-    return [f"Of the paper's {len(table.cells)} rows {filled} have runs, {waiting} are not run."]
-
-
-def _tags(table: Table) -> set[str]:
-    """Tags of the deviations that bear on the cells that have runs."""
-    specs = [cell.row.spec for cell in table.every if cell.series is not None]
-    if not specs:
-        return set()
-    tags = {"R-15", "R-17", "R-18", "R-22"}
-    if any(spec.size_learning is not None for spec in specs):
-        # R-14 is left out: the original kernels of every table are 3 x 3.
-        tags |= {f"R-{number:02d}" for number in (*range(1, 14), 16)}
-    for spec in specs:
-        tags |= OF_FAMILY.get(spec.model.family, set())
-        tags |= {"R-33"} if "widths" in spec.model.args else set()
-        if spec.size_learning is not None and spec.size_learning.source != "data":
-            tags.add("R-34")
-        if spec.model.family == "wide_resnet" and spec.size_learning is None and spec.data.name == "imagenet32":
-            tags.add("R-38")
-    tags |= {"R-19"} if table.protocol.name not in ("paper", "paper-sgd") else set()
-    tags |= {"R-21"} if table.experiment == "table4" else set()
-    return tags | ({"R-23"} if table.timed else set())

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from reproduce import paper
 from reproduce.naming import is_control
-from reproduce.report import words
+from reproduce.report import times, words
 from reproduce.report.cells import Cell, cells_of, is_smoke_test, rows_of
 from reproduce.report.shelf import Shelf
 from reproduce.specs import Protocol
+from reproduce.timings import Timing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +35,14 @@ class Table:
     def timed(self) -> bool:
         """Whether this protocol may show seconds of ours."""
         return self.protocol.base != "tiny" and not self.smoke
+
+    @property
+    def stopwatch(self) -> list[Timing]:
+        """The timings that this table shows: of its rows, then the pairs of its claim."""
+        if not self.timed:
+            return []
+        pairs = [pair for pair in self.shelf.pairs if pair.claim == self.experiment]
+        return [*times.records(self.every, self.shelf), *pairs]
 
     @property
     def conditions(self) -> str:

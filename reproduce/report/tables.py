@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from reproduce.report import plain, sections, terminal, words
+from reproduce.report import notes, plain, sections, terminal, words
 from reproduce.report.cells import Cell
 from reproduce.report.columns import Column, Footnotes, columns
 from reproduce.report.shelf import Shelf
@@ -41,8 +41,10 @@ def markdown(table: Table) -> str:
         ("Learned sizes", sections.learned_sizes(table)),
         ("Kernel sizes of the baselines", sections.own_kernel_sizes(table)),
         ("Seconds per epoch, by stage", sections.seconds_by_stage(table)),
-        ("Notes", "\n".join(sections.notes(table))),
-        ("Readings and departures", "\n".join(sections.deviations(table))),
+        ("Seconds per epoch on random images, by stage", sections.timed_stages(table)),
+        ("Time ratios", sections.time_ratios(table)),
+        ("Notes", "\n".join(notes.notes(table))),
+        ("Readings and departures", "\n".join(notes.deviations(table))),
     )
     parts += [f"## {head}\n\n{text}" for head, text in below if text]
     parts += ["\n".join(footnotes.lines())] if footnotes.texts else []

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import textwrap
 from dataclasses import dataclass, field
+from itertools import groupby
 
-from reproduce.report import words
+from reproduce.experiments import Row
+from reproduce.report import ratios, times, words
 from reproduce.report.cells import Cell, last
 from reproduce.report.columns import others, paper_accuracy, reasons, remarks, state
 from reproduce.report.table import Table
+from reproduce.report.words import NOTHING
+from reproduce.timings import PairTiming, RowTiming
 
 WIDTH = 80
 
@@ -30,7 +34,8 @@ def text(table: Table) -> str:
     marks = Marks()
     rows = [_row(table, cell, marks) for cell in table.every]
     head = _wrapped(f"{words.title(table.title, table.dataset, table.protocol, table.smoke)}")
-    return "\n".join([*head, "", *_fitted(_headers(table), rows), "", *_legend(table, marks)])
+    body = [*_fitted(_headers(table), rows), *(_times(table, marks) + _ratios(table, marks) if table.timed else [])]
+    return "\n".join([*head, "", *body, "", *_legend(table, marks)])
 
 
 def _headers(table: Table) -> list[list[str]]:
@@ -68,6 +73,41 @@ def _ours(table: Table, cell: Cell, marks: Marks) -> str:
     return text + marks.mark(f"{cell.row.name}: {'; '.join(told)}" if told else "")
 
 
+def _times(table: Table, marks: Marks) -> list[str]:
+    """Seconds per epoch by the stopwatch: a block for each place, with the rows that were timed there."""
+    lines: list[str] = []
+    for place, title in times.titles(times.places(table.every, table.shelf), table.shelf).items():
+        timed = [(cell.row, times.timings(cell, table.shelf).get(place)) for cell in table.every]
+        rows = [_time(row, record, marks) for row, record in timed if record is not None]
+        lines += ["", *_wrapped(f"Seconds per epoch: {title}"), *_fitted([["model", times.AVERAGES, "paper"]], rows)]
+    return lines
+
+
+def _time(row: Row, record: RowTiming, marks: Marks) -> list[str]:
+    printed = NOTHING if row.paper is None else words.printed_seconds(row.paper)
+    return [row.name, times.seconds(record, marks.mark, short=True), printed]
+
+
+def _ratios(table: Table, marks: Marks) -> list[str]:
+    """The headlines of the table's claim: a block for each machine and pair of networks."""
+    lines: list[str] = []
+    for bench, pairs in ratios.by_bench(table.experiment, table.shelf).items():
+        for title, same in groupby(ratios.headlines(pairs), key=lambda one: one.title):
+            claims = list(same)
+            where = f"{bench.title(table.shelf)}; the paper's numbers, another machine: {claims[0].printed}"
+            lines += ["", *_wrapped(f"Times as long, {title}: {where}")]
+            head = ["kernel size", "headline", "level", "level i", "level i, full grid"]
+            lines += _fitted([head], [_claim(one, marks) for one in claims])
+    return lines
+
+
+def _claim(one: ratios.Headline, marks: Marks) -> list[str]:
+    size = NOTHING if one.kernel_size is None else str(one.kernel_size)
+    level = NOTHING if one.chosen is None else ratios.level_of(one.chosen)
+    flags = "".join(map(marks.mark, one.flags))
+    return [size, ratios.ratio(one.chosen), level + flags, ratios.ratio(one.plain), ratios.ratio(one.plain_full)]
+
+
 def _fitted(headers: list[list[str]], rows: list[list[str]]) -> list[str]:
     """Head and rows in columns; names lose their ends if that is what 80 columns take."""
     widths = [max(map(len, column)) for column in zip(*headers, *rows, strict=True)]
@@ -84,6 +124,8 @@ def _legend(table: Table, marks: Marks) -> list[str]:
     what = "accuracy in % after the last epoch, mean ± sample standard deviation (n seeds)"
     lines = [words.SMOKE_TEST] if table.smoke else [f"Data: {table.remark}."] if table.remark else []
     lines.append(f"ours: {what}.")
+    if any(isinstance(one, PairTiming) for one in table.stopwatch):
+        lines.append("headline: the lower of levels ii and iii (`--json` has every pair).")
     lines += [f"[{number}] {told}" for number, told in enumerate(marks.texts, start=1)]
     return [part for line in lines for part in _wrapped(line)]
 

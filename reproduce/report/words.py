@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -50,6 +51,17 @@ def printed(value: Printed | None, std: Printed | None = None, *, approximate: b
 
 def printed_seconds(row: PaperRow) -> str:
     return printed(row.seconds, approximate=row.seconds_approximate)
+
+
+def seconds(value: float) -> str:
+    """A time to three digits, and whole seconds from 100 on: `0.402`, `17.8`, `1,832`."""
+    places = max(0, 2 - math.floor(math.log10(value))) if value > 0 else 0
+    return f"{value:,.{places}f}"
+
+
+def ratio(value: float) -> str:
+    """`0.97`, `3.21`, `136`."""
+    return f"{value:.2f}" if value < 100 else f"{value:,.0f}"
 
 
 def kernel(height: int, width: int) -> str:
@@ -126,14 +138,14 @@ def schedule(dataset: str, protocol: Protocol) -> str:
     return ", ".join(parts) + reading
 
 
-def recipe(one: Recipe) -> str:
-    """Stage 2 in one sentence."""
+def recipe(one: Recipe, full_epochs: int) -> str:
+    """Stage 2 in one sentence. `full_epochs`: of the row's own full schedule."""
     optimiser = {"adam": "Adam", "adamw": "AdamW", "sgd": "SGD"}[one.optimizer]
     momentum = f", {'Nesterov ' if one.nesterov else ''}momentum {one.momentum:g}" if one.momentum else ""
     evaluation = "every epoch" if one.evaluate_every == 1 else f"every {one.evaluate_every} epochs and the last"
     return (
-        f"{one.epochs} epochs, batch {one.batch_size}, {optimiser}, learning rate {one.lr:g}{momentum}, "
-        f"weight decay {one.weight_decay:g}{_groups(one)}, {_course(one)}, {_loss(one)}"
+        f"{_of(one.epochs, full_epochs)} epochs, batch {one.batch_size}, {optimiser}, learning rate {one.lr:g}"
+        f"{momentum}, weight decay {one.weight_decay:g}{_groups(one)}, {_course(one)}, {_loss(one)}"
         f"{_augmentation(one.augmentation)}, {_constants(one.normalisation)}; evaluated after {evaluation}"
     )
 
@@ -150,6 +162,11 @@ def size_learning(one: SizeLearning) -> str:
 def one_line(text: str) -> str:
     """Free text, such as a reason, made fit for a footnote."""
     return " ".join(text.split())
+
+
+def _of(epochs: int, full: int) -> str:
+    """`6 of 90`, or `90`."""
+    return str(epochs) if epochs == full else f"{epochs} of {full}"
 
 
 def _course(one: Recipe) -> str:

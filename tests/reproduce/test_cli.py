@@ -32,7 +32,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]
 TODAY = {
     "table1", "table2", "table3", "table4", "figure2", "figure3", "ablation", "models", "status",
-    "data", "evaluate",
+    "data", "evaluate", "time", "export", "import",
 }  # fmt: skip
 CONTROLS = [
     "control: ResNet-20", "control: uniform 0.66M", "control: random 0.66M", "control: init-only 0.66M",
@@ -134,6 +134,10 @@ BAD: list[tuple[str, str]] = [
     ("ablation --budgets 3", "out of reach"),
     ("ablation --budgets x", "--budgets"),
     ("table2 --jobs 0", "jobs"),
+    ("table2 --time-budget soon", "write for example 90s, 9m or 1.5h"),
+    ("table2 --engine fast", "fast"),
+    ("table2 --precision float16", "float16"),
+    ("import nowhere.zip", "nowhere.zip"),
     ("data --download", "name the data sets"),
     ("data imagenet", "imagenet"),
 ]

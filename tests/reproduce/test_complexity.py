@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from functools import partial
 from math import prod
 from typing import Any
 
@@ -12,9 +11,9 @@ import torch
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from baselines import ckconv, flexconv
 from baselines.dcn import DCN
-from baselines.large_conv import conv2d_same
+from baselines.flexconv import FlexConv2d
+from baselines.kernel_network import KernelNetwork
 from reproduce import experiments, plan
 from reproduce.complexity import Complexity, complexity
 from reproduce.formulas import FORMULAS
@@ -107,14 +106,13 @@ class Seen(TorchDispatchMode):
         return out
 
 
-def seen(network: nn.Module, dataset: str, monkeypatch: pytest.MonkeyPatch) -> Seen:
+def seen(network: nn.Module, dataset: str) -> Seen:
     """One forward pass of one image. Generated kernels are made beforehand, and never go by FFT."""
     facts = DATASETS[dataset]
     image, kernels = torch.zeros(1, facts.in_channels, facts.image_size, facts.image_size), []
-    if hasattr(network, "kernels"):
-        for module in (flexconv, ckconv):
-            monkeypatch.setattr(module, "conv2d_same", partial(conv2d_same, method="direct"))
-        kernels = [[kernel.to("meta") for kernel in network.kernels()]]  # type: ignore[operator]
+    if isinstance(network, KernelNetwork):
+        network.use("direct")
+        kernels = [[kernel.to("meta") for kernel in network.kernels()]]
         network, image = network.to("meta"), image.to("meta")  # shapes alone: 33 x 33 kernels take long
     with torch.no_grad(), Seen() as found:
         network(image, *kernels)
@@ -122,13 +120,13 @@ def seen(network: nn.Module, dataset: str, monkeypatch: pytest.MonkeyPatch) -> S
 
 
 @pytest.mark.parametrize(("spec", "dataset"), networks(), ids=title)
-def test_the_formulas_agree_with_the_networks(spec: ModelSpec, dataset: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_formulas_agree_with_the_networks(spec: ModelSpec, dataset: str) -> None:
     network, counts = models.build(spec, dataset, 0).eval(), complexity(spec, dataset)
     assert counts.total == models.total_count(network, spec)
     if spec.family == "dcn":  # its solver passes several times: see below
         return
     assert models.eq3_count(network, spec) in (None, counts.eq3)
-    found = seen(network, dataset, monkeypatch)
+    found = seen(network, dataset)
     capsules = 16 * 8 * 10 * 16 if spec.family == "efficient_capsnet" else 0  # a linear map for each pair, no layer
     assert (counts.eq3, counts.macs) == (sum(found.spatial[1:]), found.macs + capsules)
 
@@ -176,7 +174,7 @@ def test_first_sizes_of_flexconv(side: int, size: int) -> None:
 
 def test_first_sizes_are_those_of_the_layers() -> None:
     for horizon in range(3, 130, 2):
-        layer = flexconv.FlexConv2d(1, 1, horizon=horizon)
+        layer = FlexConv2d(1, 1, horizon=horizon)
         assert layer.kernel_size() == (flex_size(horizon), flex_size(horizon)), horizon
 
 

@@ -209,6 +209,18 @@ def test_below_the_table_stand_measures_sizes_settings_and_readings(tmp_path: Pa
     assert ours(controls, "control: ResNet-20") == "88.00 (n = 1)"
 
 
+def test_each_training_line_counts_its_own_full_schedule(tmp_path: Path) -> None:
+    lines = [line for line in rendered(Store(tmp_path), "quick-6e").splitlines() if line.startswith("- Training: ")]
+    full = {name: line.split(" epochs")[0] for line in lines for name in ("N-JetNet-ALLCNN", "DCN-sigma^ji", ROW)
+            if name in line}  # fmt: skip
+    assert full == {
+        "N-JetNet-ALLCNN": "- Training: 6 of 90",
+        "DCN-sigma^ji": "- Training: 6 of 100",
+        ROW: "- Training: 6 of 350",
+    }
+    assert "- Training: 350 epochs, " in rendered(Store(tmp_path)) and " of 350 epochs" not in rendered(Store(tmp_path))
+
+
 def test_kernel_sizes_of_baselines_stand_below_in_forward_order(tmp_path: Path) -> None:
     sizes = {"conv1": [1, 1], **{f"blocks.{block}.conv1": [block + 3, 5] for block in range(11)}}
     flexnet = [make_record(spec_of("FlexNet-16"), seed, 91.0, kernel_sizes=sizes) for seed in (0, 2)]
@@ -269,6 +281,18 @@ def test_json_holds_everything(tmp_path: Path) -> None:
 def test_runs_on_more_threads_still_fill_their_row(tmp_path: Path) -> None:
     store = store_with(tmp_path, make_record(spec_of(ROW, threads=2), 0, 91.0))
     assert ours(rendered(store)) == "91.00 (n = 1); 2 threads"
+
+
+def test_runs_of_the_graph_engine_fill_their_row_and_say_so(tmp_path: Path) -> None:
+    store = store_with(tmp_path, make_record(spec_of(ROW, engine="graph", precision="bf16"), 0, 91.0))
+    assert ours(rendered(store)) == "91.00 (n = 1); graph engine; bf16"
+
+
+def test_engines_never_share_a_cell(tmp_path: Path) -> None:
+    graph = [make_record(spec_of(ROW, engine="graph"), seed, 91.0) for seed in (0, 1)]
+    text = rendered(store_with(tmp_path, make_record(spec_of(ROW), 0, 90.0), *graph))
+    assert "(n = 2)" in ours(text) and "graph engine" in ours(text)
+    assert "Recorded as well: CIFAR-10: 90.00 (n = 1)." in text
 
 
 def test_reading_never_loads_torch() -> None:

@@ -1,0 +1,246 @@
+"""What `reproduce time` does: the rows and pairs that have no timing on this machine yet, then all that were asked for.
+
+Beside `commands`: it knows both wings, and imports each inside the function that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from reproduce import experiments, naming
+from reproduce.errors import Interrupted
+from reproduce.experiments import Row
+from reproduce.specs import DATASETS, Engine, Precision, Protocol, sha256_of
+from reproduce.store import Store
+from reproduce.timing_store import TimingStore, counts
+from reproduce.timings import RANDOM, PairTiming, RowTiming, Timing, epoch_seconds
+
+if TYPE_CHECKING:
+    from reproduce.run.timing.ladder import Rung
+    from reproduce.run.timing.place import Place
+
+EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure3")
+EXTRAPOLATE_ABOVE = {"cpu": 600.0, "cuda": 60.0}  # seconds of an epoch
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimeRequest:
+    """`reproduce time`, parsed."""
+
+    experiments: Sequence[str] = ()  # none: all
+    globs: str | None = None
+    device: str = "auto"
+    engine: Engine = "plain"
+    precision: Precision = "float32"
+    threads: int = 1
+    ladder: bool = True
+    rows: bool = True
+    ceilings: bool = True
+    extrapolate_above: float | None = None  # seconds; None: by the device
+    step_limit: float = 20.0
+    again: bool = False
+    results: Path = Path("results")
+    as_json: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """Something to be timed, and what stands in the store."""
+
+    name: str
+    path: Path
+    found: Timing | None
+    measure: Callable[[Place], Timing | str]  # a text is the reason why there is none
+
+    @property
+    def done(self) -> bool:
+        return self.found is not None and counts(self.found)
+
+
+def names(request: TimeRequest) -> list[str]:
+    """What `--list` prints: the chosen rows and pairs."""
+    rows = [f"{row.name}, {DATASETS[row.spec.data.name].title}" for row in chosen_rows(request)]
+    return rows + [rung.name for rung in chosen_rungs(request, "cpu")]
+
+
+def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[], bool]) -> int:
+    """Time what has no valid record on this machine, then print what was asked for.
+
+    Returns the exit code. Raises `UserError`, or `Interrupted` with what is measured on disk, and printed.
+    """
+    chosen_rows(request)  # a bad glob fails before any work
+    from reproduce.run import machine
+    from reproduce.run.timing.place import Place
+    from reproduce.run.timing.workloads import RandomData
+
+    device, store, timings = machine.choose_device(request.device), Store(request.results), TimingStore(request.results)
+    description = machine.description()
+    above = request.extrapolate_above
+    place = Place(
+        store=store,
+        device=device,
+        machine=sha256_of(description)[:12],
+        extrapolate_above=EXTRAPOLATE_ABOVE[device.type] if above is None else above,
+        data=RandomData(device=device),
+        stop=stop,
+        say=lambda line: err(f"  {line}"),
+    )
+    jobs = all_jobs(request, place, timings)
+    if request.dry_run:
+        for job in jobs:
+            out(f"{job.name}: {'timed' if job.done else 'to be timed'}; {job.path.relative_to(request.results)}")
+        return 0
+    store.write_machine(description)
+    stopped, failed = None, False
+    try:
+        failed = measure(jobs, request, place, timings, err)
+    except Interrupted as asked:
+        stopped = asked
+    found = [record for job in all_jobs(request, place, timings) if (record := job.found) is not None]
+    if found:
+        show(found, request, place, out)
+    for problem in timings.problems:
+        err(f"warning: {problem}")
+    if stopped is not None:
+        raise stopped
+    return 1 if failed else 0
+
+
+def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: TimingStore, err: Say) -> bool:
+    """Measure and record what is to be done; returns whether anything failed or stands blocked."""
+    todo = [job for job in jobs if request.again or not job.done]
+    if not todo:
+        err(f"nothing to time: all {len(jobs)} have a record on this machine")
+        return False
+    if request.ceilings:
+        from reproduce.run.machine import settings
+        from reproduce.run.timing.ceilings import measure_ceilings
+
+        err("the machine's ceilings")
+        with settings(request.threads):
+            place = replace(place, ceilings=measure_ceilings(place.device))
+    failed, written = False, 0
+    for number, job in enumerate(todo, start=1):
+        problem = None if request.again else timings.blocked(job.path)
+        if problem is not None:
+            err(f"error: {problem}")
+            failed = True
+            continue
+        err(f"{number} of {len(todo)}: {job.name}")
+        try:
+            record = job.measure(place)
+        except Interrupted:
+            begun = any(request.results.glob(".resume/timing-*/*.json"))  # the first stage of a row
+            raise Interrupted(idle=not written and not begun) from None
+        if isinstance(record, str):
+            err(f"  failed: {record}")
+        else:
+            timings.write(record, again=request.again)
+            written += 1
+            err(f"  {summary(record)}")
+        failed |= isinstance(record, str) or (isinstance(record, RowTiming) and record.outcome == "failed")
+    return failed
+
+
+def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[Job]:
+    """The rows, then the pairs, with what is on disk of them."""
+    device, machine = place.device.type, place.machine
+    jobs = [
+        Job(
+            name=f"{row.name}, {DATASETS[row.spec.data.name].title}",
+            path=timings.row_path(row.spec, device, machine),
+            found=timings.find_row(row.spec, device, machine),
+            measure=partial(_time_row, row),
+        )
+        for row in chosen_rows(request)
+    ]
+    return jobs + [
+        Job(
+            name=rung.name,
+            path=timings.pair_path(rung.claim, rung.level, rung.timing_id, machine),
+            found=timings.find_pair(rung.timing_id, machine),
+            measure=partial(_time_rung, rung, request.step_limit),
+        )
+        for rung in chosen_rungs(request, device)
+    ]
+
+
+def _time_row(row: Row, place: Place) -> Timing:
+    from reproduce.run.timing import rows
+
+    return rows.time_row(row.name, row.spec, place)
+
+
+def _time_rung(rung: Rung, step_limit: float, place: Place) -> Timing | str:
+    """The pair, or why it could not be measured: a ratio has no place for an outcome."""
+    from reproduce.run.timing import ladder
+
+    return ladder.time_rung_or_reason(rung, place, step_limit=step_limit)
+
+
+def chosen_rows(request: TimeRequest) -> list[Row]:
+    """The rows of all experiments that were asked for, each spec once. Raises `UsageError` for a bad glob."""
+    if not request.rows:
+        return []
+    every = [row for experiment in request.experiments or EXPERIMENTS for row in rows_of(experiment, request)]
+    chosen = set(naming.select(list(dict.fromkeys(row.name for row in every)), request.globs))
+    once: dict[str, Row] = {}
+    for row in every:
+        if row.name in chosen:
+            once.setdefault(row.spec.spec_id, row)
+    return list(once.values())
+
+
+def rows_of(experiment: str, request: TimeRequest) -> list[Row]:
+    return experiments.rows(
+        experiment,
+        Protocol(base="paper"),
+        source=RANDOM,
+        threads=request.threads,
+        engine=request.engine,
+        precision=request.precision,
+    )
+
+
+def chosen_rungs(request: TimeRequest, device: str) -> list[Rung]:
+    """The ladder's pairs of the experiments that have one."""
+    if not request.ladder:
+        return []
+    from reproduce.run.timing.ladder import CLAIMS, rungs
+
+    how = {"engine": request.engine, "precision": request.precision, "threads": request.threads}
+    asked = [claim for claim in request.experiments or EXPERIMENTS if claim in CLAIMS]
+    return [rung for claim in asked for rung in rungs(claim, device, **how)]  # type: ignore[arg-type]
+
+
+def summary(record: Timing) -> str:
+    """One line about what was measured."""
+    if isinstance(record, PairTiming):
+        return f"{record.ratio:.3g} times, control {record.control_ratio:.3f}"
+    averages = epoch_seconds(record)
+    if record.certificate.invalid:
+        return f"no timing: {record.certificate.invalid}"
+    if averages is None or record.outcome == "failed":
+        return f"failed: {record.reason}"
+    return f"{averages[0]:.4g} s/epoch"
+
+
+def show(found: Sequence[Timing], request: TimeRequest, place: Place, out: Say) -> None:
+    """The result, for people or machines."""
+    from reproduce.report import clocked
+
+    rows = [record for record in found if isinstance(record, RowTiming)]
+    pairs = [record for record in found if isinstance(record, PairTiming)]
+    if request.as_json:
+        out(json.dumps(clocked.plain(rows, pairs), indent=1, ensure_ascii=False))
+    else:
+        title = place.store.machine(place.machine)
+        out(clocked.text(rows, pairs, title, place.device.type))

@@ -1,0 +1,259 @@
+"""`reproduce time` from end to end on data sets made small; what is on disk is passed over, what is bad replaced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner, Result
+
+from reproduce.cli import main
+from reproduce.errors import Interrupted
+from reproduce.run.timing import ladder, rows, stage_clock, workloads
+from reproduce.run.timing.ladder import fitting_batch, rungs
+from reproduce.run.timing.place import Place
+from reproduce.specs import DATASETS
+from reproduce.store import Store
+from reproduce.timing_store import TimingStore
+from reproduce.timings import RowTiming
+from tests.reproduce.factory import spec_of
+
+torch.set_num_threads(1)
+
+CPU = torch.device("cpu")
+RESNET, EFFCONV = "control: ResNet-20", "EffConv-20 0.10M"
+
+
+@pytest.fixture(autouse=True)
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A CIFAR-10 of 70 training and 10 test images, 8 x 8."""
+    facts = DATASETS["cifar10"].model_copy(update={"image_size": 8, "train_images": 70, "test_images": 10})
+    monkeypatch.setitem(DATASETS, "cifar10", facts)
+    monkeypatch.setattr(stage_clock, "MOST_EPOCHS", 2)
+    monkeypatch.setattr(stage_clock, "WORK", 0.01)
+    monkeypatch.setattr("reproduce.run.machine.keep_freed_memory", lambda: None)
+
+
+@pytest.fixture
+def reproduce(tmp_path: Path) -> Callable[..., Result]:
+    def run(*arguments: str) -> Result:
+        found = CliRunner().invoke(main, ["time", *arguments, "--results", str(tmp_path), "--no-ceilings"])
+        assert found.exception is None or isinstance(found.exception, SystemExit), found.output
+        return found
+
+    return run
+
+
+def one_row(results: Path) -> RowTiming:
+    (record,) = TimingStore(results).rows()
+    return record
+
+
+def add_up(record: RowTiming) -> None:
+    for stage in (record.size_learning, record.training):
+        if stage is not None:
+            assert sum(stage.parts.values()) == pytest.approx(stage.seconds, rel=1e-6)
+
+
+def test_a_row_is_timed_once_and_printed_again(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+    first = reproduce("table2", "--rows", RESNET)
+    assert first.exit_code == 0
+    assert "control: ResNet-20" in first.stdout and max(map(len, first.stdout.splitlines())) <= 80
+    assert "1 of 1: control: ResNet-20, CIFAR-10" in first.stderr
+    record = one_row(tmp_path)
+    assert record.training is not None and record.training.how == "epochs" and record.size_learning is None
+    assert (record.training.images, record.training.steps, record.training.evaluation_how) == (70, 2, "whole")
+    assert {"data", "forward", "backward", "optimizer"} <= record.training.parts.keys()
+    assert {"building", "first step"} == record.training.one_off.keys()
+    add_up(record)
+    assert not (tmp_path / "runs").exists()
+    second = reproduce("table2", "--rows", RESNET)
+    assert "nothing to time" in second.stderr and second.stdout == first.stdout
+    assert one_row(tmp_path) == record
+    reproduce("table2", "--rows", RESNET, "--again")
+    assert one_row(tmp_path).training != record.training
+
+
+def test_both_stages_extrapolated(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+    found = reproduce("figure3", "--rows", EFFCONV, "--extrapolate-above", "0", "--json")
+    document = json.loads(found.stdout)
+    record = one_row(tmp_path)
+    assert record.size_learning is not None and record.training is not None
+    assert record.size_learning.how == record.training.how == "steps"
+    # The mean of so many full batches of 64, by 70 / 64 steps an epoch, and the start of one.
+    mean = sum(record.training.samples) / len(record.training.samples)
+    start = record.training.parts["rest"]
+    assert mean * 70 / 64 <= record.training.seconds <= mean * 70 / 64 + start
+    assert "representative" in record.sizes_from and record.sizes is not None
+    add_up(record)
+    (row,) = document["rows"]
+    weighted = (10 * record.size_learning.seconds + 350 * record.training.seconds) / 360
+    assert row["weighted"] == pytest.approx(weighted)
+
+
+def test_whole_epochs_of_size_learning_count_the_first_once(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+    reproduce("figure3", "--rows", EFFCONV)
+    stage = one_row(tmp_path).size_learning
+    assert stage is not None and stage.how == "epochs" and len(stage.samples) == 2
+    assert stage.seconds == pytest.approx(0.1 * stage.samples[0] + 0.9 * stage.samples[1])
+    add_up(one_row(tmp_path))
+
+
+def test_out_of_memory_is_named_recorded_and_tried_again(
+    reproduce: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(rows, "training_steps", full)
+        found = reproduce("table2", "--rows", RESNET)
+    assert found.exit_code == 1 and "Traceback" not in found.output
+    record = one_row(tmp_path)
+    assert record.outcome == "failed" and record.reason.startswith("out of memory: this machine is too small")
+    assert reproduce("table2", "--rows", RESNET).exit_code == 0
+    assert one_row(tmp_path).outcome == "finished"
+
+
+def test_an_invalid_timing_is_measured_anew(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+    reproduce("table2", "--rows", RESNET)
+    store, record = TimingStore(tmp_path), one_row(tmp_path)
+    busy = record.certificate.model_copy(update={"invalid": "another process computes on the GPU"})
+    store.write(record.model_copy(update={"certificate": busy}), again=True)
+    assert "to be timed" in reproduce("table2", "--rows", RESNET, "--dry-run").stdout
+    reproduce("table2", "--rows", RESNET)
+    assert not one_row(tmp_path).certificate.invalid
+    assert "to be timed" not in reproduce("table2", "--rows", RESNET, "--dry-run").stdout
+
+
+def test_a_damaged_record_stands_in_the_way_and_is_named(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+    reproduce("table2", "--rows", RESNET)
+    (path,) = (tmp_path / "timings").rglob("*.json")
+    path.write_text("{")
+    found = reproduce("table2", "--rows", RESNET)
+    assert found.exit_code == 1 and f"error: {path.relative_to(tmp_path)}" in found.stderr
+    assert reproduce("table2", "--rows", RESNET, "--again").exit_code == 0
+    assert one_row(tmp_path).outcome == "finished"
+
+
+def test_a_stop_keeps_the_first_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped in the second stage, the row goes on with it."""
+    said: list[str] = []
+    place = replace(_place(tmp_path), stop=lambda: said == ["size learning", "training"], say=said.append)
+    spec = spec_of(EFFCONV, "figure3", source="random")
+    with pytest.raises(Interrupted):
+        rows.time_row(EFFCONV, spec, place)
+    (kept,) = (tmp_path / ".resume").glob("*/size_learning.json")
+    seconds = json.loads(kept.read_text())["seconds"]
+    record = rows.time_row(EFFCONV, spec, place)
+    assert said == ["size learning", "training", "training", "evaluation"]
+    assert record.size_learning is not None and record.size_learning.seconds == seconds
+    assert not kept.parent.exists()
+
+
+def _place(results: Path) -> Place:
+    data = workloads.RandomData(device=CPU)
+    return Place(store=Store(results), device=CPU, machine="0123456789ab", extrapolate_above=60.0, data=data)
+
+
+def _rungs() -> list[ladder.Rung]:
+    return list(rungs("table2", "cpu", engine="plain", precision="float32", threads=1))
+
+
+def test_names_of_rows_and_pairs() -> None:
+    names = CliRunner().invoke(main, ["time", "table2", "--list"]).stdout.splitlines()
+    assert "FlexNet-16, CIFAR-10" in names and "table2 iii FlexNet-16 at 33 x 33 / EffConv-20 0.66M" in names
+    assert len([name for name in names if "full grid" in name]) == 5
+    assert all(" i FlexNet" in name for name in names if "full grid" in name)
+    alone = CliRunner().invoke(main, ["time", "table2", "--rows", "FlexNet-16", "--list"]).stdout
+    assert alone == "FlexNet-16, CIFAR-10\n"
+
+
+def test_a_glob_that_matches_nothing_is_a_usage_error(reproduce: Callable[..., Result]) -> None:
+    found = reproduce("table2", "--rows", "nothing")
+    assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
+
+
+def test_level_i_is_plain_and_cuda_captures_above() -> None:
+    found = list(rungs("table2", "cuda", engine="plain", precision="float32", threads=1))
+    how = {(one.level, one.a.spec.engine, one.a.spec.precision) for one in found}
+    assert how == {("i", "plain", "float32"), ("ii", "graph", "bf16"), ("iii", "graph", "bf16")}
+    assert all(one.a.spec.engine == one.b.spec.engine for one in found)
+    assert len({one.timing_id for one in found}) == len(found) == 23
+
+
+@pytest.mark.parametrize(
+    ("fixed", "each", "limit", "batch"),
+    [(0.0, 0.1, 20.0, 64), (5.0, 1.0, 20.0, 8), (0.0, 25.0, 20.0, 1), (30.0, 0.1, 20.0, 1), (0.0, 1.0, 20.0, 16)],
+)
+def test_the_batch_is_cut_so_that_a_step_is_short(
+    fixed: float, each: float, limit: float, batch: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "trial_seconds", lambda count, place: fixed + each * count)
+    assert fitting_batch(lambda count: count, 64, limit, None) == batch  # type: ignore[arg-type, return-value]
+
+
+@pytest.mark.parametrize(("level", "method"), [("ii", "direct"), ("iii", "fft")])
+def test_level_iii_takes_the_fastest_method_at_the_batch(
+    level: str, method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one image alone "auto" would win; "direct" is so slow that it is not tried again."""
+    seconds = {(1, "auto"): 2.0, (1, "fft"): 3.0, (1, "direct"): 9.0, (2, "auto"): 8.0, (2, "fft"): 6.0}
+    monkeypatch.setattr(ladder, "trial_seconds", lambda asked, place: seconds[asked])
+    monkeypatch.setattr(ladder, "fitting_batch", lambda make, own, limit, place: 2)
+    rung = next(one for one in _rungs() if one.level == level and one.a.kernel_size == 5)
+    make: Any = lambda *asked: asked  # noqa: E731
+    found = ladder.method_and_batch(rung, make, 64, 1.0, _place(tmp_path))
+    assert found == (method, 2)
+
+
+def test_one_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "PAIRS", 1)
+    monkeypatch.setattr(ladder, "BLOCK_SECONDS", {"cpu": 0.0})
+    monkeypatch.setattr(ladder, "fitting_batch", lambda make, own, limit, place: 2)
+    rung = next(one for one in _rungs() if one.level == "i" and one.a.kernel_size == 5 and one.a.full_grid)
+    found = ladder.time_rung(rung, _place(tmp_path), step_limit=1.0)
+    assert found.a.method == "direct" and found.batch_cut and found.batch_size == 2
+    assert found.b.sizes is not None and found.a.sizes is None
+    assert found.ratio == found.low == found.high > 1
+    assert found.timing_id == rung.timing_id
+
+
+@pytest.mark.slow
+def test_a_ladder_from_end_to_end(
+    reproduce: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ladder, "HELD", {"table2": (5,)})
+    monkeypatch.setattr(ladder, "PAIRS", 3)
+    found = reproduce("table2", "--ladder-only")
+    assert found.exit_code == 0, found.stderr
+    pairs = TimingStore(tmp_path).pairs()
+    assert sorted((one.level, one.a.name, one.a.full_grid) for one in pairs) == [
+        ("i", "EffConv-20 0.66M", False), ("i", "FlexNet-16", False), ("i", "FlexNet-16", True),
+        ("ii", "EffConv-20 0.66M", False), ("ii", "FlexNet-16", False),
+        ("iii", "EffConv-20 0.66M", False), ("iii", "FlexNet-16", False),
+    ]  # fmt: skip
+    for one in pairs:
+        assert one.batch_size == 64 and not one.batch_cut and len(one.ratios) == 3 and one.low <= one.ratio <= one.high
+        assert (one.a.method is None) == (one.a.name != "FlexNet-16")
+    lines = found.stdout.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert any("FlexNet-16 / EffConv-20 0.66M at 5 x 5" in line for line in lines)
+    assert "nothing to time" in reproduce("table2", "--ladder-only").stderr
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize(("engine", "precision"), [("plain", "float32"), ("graph", "bf16")])
+def test_a_row_on_cuda(reproduce: Callable[..., Result], tmp_path: Path, engine: str, precision: str) -> None:
+    how = ("--device", "cuda", "--engine", engine, "--precision", precision)
+    found = reproduce("figure3", "--rows", EFFCONV, *how)
+    assert found.exit_code == 0, found.stderr
+    record = one_row(tmp_path)
+    assert record.device == "cuda" and record.training is not None and "drain" in record.training.parts
+    assert ("capture" in record.training.one_off) == (engine == "graph")
+    add_up(record)
