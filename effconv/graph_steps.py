@@ -56,8 +56,7 @@ class GraphSteps:
         v_mask, masks = learner.masks(v, s)  # Eq. 6
         for conv, kernel in zip(learner.predicted, self.embedding.kernels(s, masks), strict=True):
             conv.kernel = kernel  # Eqs. 5 and 7
-        outputs = learner.cnn(images)
-        loss = loss_fn(outputs, labels)  # step 6
+        outputs, loss = learner.forward(images, labels, loss_fn)  # step 6
         loss.backward()  # type: ignore[no-untyped-call]
         class_grad = torch.zeros_like(v) if v_mask.grad is None else v_mask.grad
         budget_loss, budget_grad = learner.descend(v, class_grad)  # steps 7 and 8

@@ -39,7 +39,8 @@ class DivergedError(ArithmeticError):
 class SizeLearner:
     """The three sets of parameters of Eq. 8 and the step that updates them.
 
-    engine: one of `ENGINES`. report_every: how many steps late engine `graph` may tell of a step.
+    engine: one of `ENGINES`. report_every: how many steps late engine `graph` may tell of a step. autocast: a type such
+    as `torch.bfloat16` that the CNN computes in where autocast allows; predictors, weights and sizes keep theirs.
     Raises `BudgetError` for a budget out of reach, `ValueError` for an engine that there is not or that has no kernel
     predictor of this reading.
     """
@@ -52,6 +53,7 @@ class SizeLearner:
         readings: Readings,
         engine: str = "plain",
         report_every: int = 50,
+        autocast: torch.dtype | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -61,7 +63,8 @@ class SizeLearner:
         own = [layer.kernel_size for layer in self.layers]
         total = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.fixed = BUDGET_SCOPES[readings.budget_scope](total, count(own, self.costs))  # R-05
-        self.settings, self.readings, self.names, self.engine = settings, readings, names, engine
+        self.settings, self.readings, self.names = settings, readings, names
+        self.engine, self.autocast = engine, autocast
         like = convs[0].weight
         self.cnn = copy.deepcopy(model)
         self.predicted = with_predicted(self.cnn, names, settings.max_size, readings.padding)
@@ -152,8 +155,7 @@ class SizeLearner:
         """The two terms of Eq. 8 are differentiated apart, so that each one's say on v can be recorded."""
         self.optimizer.zero_grad(set_to_none=True)
         v, v_mask, sizes = self.set_kernels()
-        outputs = self.cnn(images)
-        loss = loss_fn(outputs, labels)  # step 6
+        outputs, loss = self.forward(images, labels, loss_fn)
         if not math.isfinite(loss_value := loss.item()):
             raise DivergedError(f"the loss is {loss_value}")
         loss.backward()  # type: ignore[no-untyped-call]
@@ -162,6 +164,16 @@ class SizeLearner:
         accuracy = self.accuracy(outputs, labels)
         accuracy_value = None if accuracy is None else accuracy.item()
         return seen | {"loss": loss_value, "class_grad": class_grad, "accuracy": accuracy_value}
+
+    def forward(self, images: Tensor, labels: Tensor, loss_fn: LossFn) -> tuple[Any, Tensor]:
+        """Step 6 of Algorithm 1, with the kernels that were set: the CNN's outputs and L_class."""
+        if self.autocast is None:
+            outputs = self.cnn(images)
+            return outputs, loss_fn(outputs, labels)
+        # Each weight is cast once in a forward pass, so a cache of casts would save nothing.
+        with torch.autocast(images.device.type, self.autocast, cache_enabled=False):
+            outputs = self.cnn(images)
+            return outputs, loss_fn(outputs, labels)
 
     def budget_step(self) -> dict[str, Any]:
         """The same step on lambda L_param alone: no batch, no class loss, so that theta_sp is all that moves."""
@@ -230,7 +242,6 @@ class SizeLearner:
         for part in ("cnn", "size_predictor", "kernel_predictor", "optimizer"):
             getattr(self, part).load_state_dict(state[part])
         self.initial, self.ema, self.last = (state[key].to(self.ema.device) for key in ("initial", "ema", "last"))
-
         if self.graph is not None:  # captured graphs know the old tensors' places
             self.graph = GraphSteps(self, self.report_every)
 

@@ -82,6 +82,7 @@ def learn_kernel_sizes(
     tolerance: float = 0.01,
     engine: str = "plain",
     report_every: int = 50,
+    autocast: torch.dtype | None = None,
 ) -> KernelSizes:
     """Learns the kernel sizes of a CNN under a parameter budget: lines 1-9 of Algorithm 1.
 
@@ -98,6 +99,7 @@ def learn_kernel_sizes(
     engine: `plain`; `graph`, which on CUDA runs whole steps as CUDA graphs without waiting for the device, so that
         the callback hears of a step, and a divergence is noticed, up to `report_every` steps late; or `loop`, the
         slow plain form. A network or loss that itself waits for the device needs `plain`. Results agree to rounding.
+    autocast: `torch.bfloat16`, say, for the CNN and the loss where autocast allows; all parameters keep their type.
 
     Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches
     or layers that cannot be used, `DivergedError` when the loss is no longer finite.
@@ -116,7 +118,7 @@ def learn_kernel_sizes(
     )
     where = torch.device(device or next((p.device for p in model.parameters()), torch.device("cpu")))
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        run = _Run(model, batches, settings, readings, layers, where, engine, report_every)
+        run = _Run(model, batches, settings, readings, layers, where, engine, report_every, autocast)
         if checkpoint is not None:
             run.keep(Path(checkpoint), checkpoint_every)
         run.train(loss_fn, callback)
@@ -136,6 +138,7 @@ class _Run:
         device: torch.device,
         engine: str,
         report_every: int,
+        autocast: torch.dtype | None,
     ) -> None:
         self.opening = _epochs(batches, settings.seed, device)
         (images, _), self.first_epoch = _peek(next(self.opening), 0)
@@ -143,7 +146,7 @@ class _Run:
         model = copy.deepcopy(model).to(device).train()
         names, self.left_alone = find_learnable(model, images[:2].to(device), layers)
         checkpoints.seed_rng(settings.seed, device)  # so the start depends on the seed alone, not on the data
-        self.learner = SizeLearner(model, names, settings, readings, engine, report_every)
+        self.learner = SizeLearner(model, names, settings, readings, engine, report_every, autocast)
         self.history = History()
         self.epoch = self.batch = 0  # done
         self.file: Path | None = None
@@ -151,6 +154,8 @@ class _Run:
         self.identity = asdict(settings) | asdict(readings) | {"layers": names, "network": shapes}
         if engine != "plain":
             self.identity["engine"] = engine
+        if autocast is not None:
+            self.identity["autocast"] = str(autocast)
 
     def keep(self, file: Path, every: float) -> None:
         self.file, self.every, self.saved_at = file, every, time.monotonic()

@@ -99,10 +99,16 @@ def call(
             checkpoint_every=follower.every,
             readings=readings(epochs.learning),
             engine=spec.engine,
+            autocast=autocast(spec),
             **asdict(settings(epochs.learning, seed)),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def autocast(spec: RunSpec) -> torch.dtype | None:
+    """What the CNN computes in. The sizes' and kernels' predictors stay with float32."""
+    return torch.bfloat16 if spec.precision == "bf16" else None
 
 
 def settings(learning: SizeLearning, seed: int) -> effconv.Settings:

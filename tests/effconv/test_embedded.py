@@ -300,3 +300,24 @@ def test_a_step_that_cannot_be_captured_names_the_mend() -> None:
     with pytest.raises(RuntimeError, match="use engine='plain'"):
         for _ in range(4):
             learner.advance(images, labels, waiting)
+
+
+@pytest.mark.parametrize("engine", ["plain", "graph"])
+def test_autocast_computes_the_cnn_alone_in_bfloat16(engine: str) -> None:
+    torch.manual_seed(0)
+    model, seen = Mixed().train(), set()
+    readings, settings = Readings(), Settings(budget=BUDGET, tolerance=1.0)
+
+    def loss_fn(outputs: Tensor, labels: Tensor) -> Tensor:
+        seen.add(outputs.dtype)
+        return F.cross_entropy(outputs, labels)
+
+    exact, rough = (
+        SizeLearner(model, LAYERS, settings, readings, engine, autocast=kind) for kind in (None, torch.bfloat16)
+    )
+    rough.load_state(exact.state())
+    images, labels = torch.randn(4, 3, 8, 8), torch.tensor([0, 1, 2, 0])
+    found = rough.step(images, labels, loss_fn)
+    assert seen == {torch.bfloat16}
+    assert found["loss"] == pytest.approx(exact.step(images, labels, F.cross_entropy)["loss"], rel=0.02)
+    assert all(parameter.dtype == torch.float32 for _, parameter in _parameters(rough))

@@ -17,7 +17,7 @@ from reproduce.run import models
 from reproduce.run.batches import Batches, steps_per_epoch
 from reproduce.run.engine import make_stepper
 from reproduce.run.size_controls import draw, learner_of
-from reproduce.run.size_learning import readings, resized, settings
+from reproduce.run.size_learning import autocast, readings, resized, settings
 from reproduce.run.splits import Split
 from reproduce.run.streams import generator, stream_seed
 from reproduce.specs import DATASETS, ModelSpec, RunSpec
@@ -190,6 +190,7 @@ class SizeSteps:
                 settings(learning, SEED),
                 readings(learning),
                 engine=engine or spec.engine,
+                autocast=autocast(spec),
             )
         self.spec, self.learning, self.split, self.lap = spec, learning, split, lap
         self.steps = steps_per_epoch(len(split), learning.batch_size)
