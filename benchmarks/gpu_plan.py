@@ -11,8 +11,9 @@ running; how each ended stands at the end, where exit 1 of a timed point may jus
 
 Into DIR go `results.zip`, for `reproduce import`, and `ceilings.json`. It runs from a checkout without installation or
 network, on Python 3.11 or newer with torch, torchvision, numpy, scipy, scikit-learn, pandas, matplotlib, pillow,
-tabulate, click, rich, pytest, hypothesis and pydantic. Where pydantic is missing, bring the wheels of pydantic,
-pydantic_core, annotated_types and typing_inspection for that Python, and
+tabulate, click, rich, torchdiffeq, pydantic, pytest and hypothesis. Where the last four are missing, bring their wheels
+and those of what they need (pydantic_core, annotated_types, typing_inspection; pluggy, iniconfig, sortedcontainers) for
+that Python, and
 
     python -m pip install --no-index --no-deps --target site WHEELS... && export PYTHONPATH=site
 """
