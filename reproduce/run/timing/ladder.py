@@ -31,6 +31,7 @@ from reproduce.specs import Engine, Precision, Protocol, RunSpec
 from reproduce.timings import Level, PairTiming, Side, pair_timing_id
 
 CLAIMS = ("table1", "table2", "table3")
+LEVELS: tuple[Level, ...] = ("ii", "iii", "i")
 FLEXNET, EFFCONV = "FlexNet-16", "EffConv-20 0.66M"
 HELD = {"table1": (5, 9, 15, 21, 29), "table2": (5, 9, 15, 21, 33), "table3": (15, 33, 97)}  # 29, 33, 97: the grids
 BLOCK_SECONDS = {"cuda": 2.0, "cpu": 0.5}  # at the least, and one step
@@ -66,23 +67,28 @@ class Rung:
 def rungs(claim: str, device: str, *, engine: Engine, precision: Precision, threads: int) -> Iterator[Rung]:
     """All pairs of a claim: EffConv's two stages, then FlexNet at each size; level i also with the full grid.
 
-    On levels ii and iii CUDA always has graphs, and bf16 unless told otherwise; level i never has either.
+    On levels ii and iii CUDA always has graphs, and bf16 unless told otherwise; level i never has either. What the
+    claims hang on comes first, as time may run out: levels ii and iii, and sizes in the middle, which masks learn.
     """
     fast: tuple[Engine, Precision] = (engine, precision)
     if device == "cuda":
         fast = "graph", "bf16" if precision == "float32" else precision
-    for level in ("i", "ii", "iii"):
+    sides: dict[Level, tuple[Side, Side]] = {}
+    for level in LEVELS:
         how = ("plain", "float32") if level == "i" else fast
         specs = {
             row.name: row.spec.model_copy(update={"engine": how[0], "precision": how[1], "threads": threads})
             for row in experiments.rows(claim, Protocol(base="paper"), source="random")
         }
-        training = Side(name=EFFCONV, spec=specs[EFFCONV])
+        sides[level] = Side(name=FLEXNET, spec=specs[FLEXNET]), Side(name=EFFCONV, spec=specs[EFFCONV])
+    for level, (_, training) in sides.items():
         learning = training.model_copy(update={"stage": "size_learning"})
         yield Rung(claim=claim, level=level, a=learning, b=training, device=device)
-        for size in HELD[claim]:
+    middle = HELD[claim][(len(HELD[claim]) - 1) // 2]
+    for size in sorted(HELD[claim], key=lambda size: (abs(size - middle), size)):
+        for level, (flexnet, training) in sides.items():
             for full_grid in (False, True) if level == "i" else (False,):
-                a = Side(name=FLEXNET, spec=specs[FLEXNET], kernel_size=size, full_grid=full_grid)
+                a = flexnet.model_copy(update={"kernel_size": size, "full_grid": full_grid})
                 yield Rung(claim=claim, level=level, a=a, b=training, device=device)
 
 

@@ -15,7 +15,8 @@ Step = Callable[[], object]
 
 PAIRS, FEWEST = 9, 3
 LONG_PAIR = 300.0  # seconds; a pair that takes longer is measured `FEWEST` times
-SLOW_STEP = 5.0  # seconds; of a step of a that takes longer, the control has `FEWEST` pairs
+SLOW_STEP = 5.0  # seconds; a first step that took longer is not tried again
+SLOW_BLOCK = 1.0  # seconds; of a block of a that takes longer, the control has `FEWEST` pairs
 CONFIDENCE = 0.95
 
 
@@ -85,7 +86,7 @@ def measure_pair(
     n_a, n_b = steps_in_block(t_a, block_seconds), steps_in_block(t_b, block_seconds)
     rounds = min(pairs, FEWEST) if t_a * n_a + t_b * n_b > LONG_PAIR else pairs
     found = in_turn(b, n_b, rounds)
-    control = in_turn(a, n_a, min(rounds, FEWEST) if t_a > SLOW_STEP else rounds)
+    control = in_turn(a, n_a, min(rounds, FEWEST) if t_a * n_a > SLOW_BLOCK else rounds)
     return Measured(
         ratios=[one / other for one, other in found],
         control=[one / other for one, other in control],
