@@ -334,7 +334,11 @@ def evaluate(
     help="FlexNet-16 against EffConv-20 on three levels. On CUDA levels ii and iii are captured, in bf16 by default.",
 )
 @click.option("--ladder-only", is_flag=True, help="No rows.")
-@click.option("--ceilings/--no-ceilings", default=True, show_default=True, help="Measure what the device can do.")
+@click.option(
+    "--ceilings/--no-ceilings",
+    default=None,
+    help="Measure what the device can do at best, and nothing else; or do without. [default: before the timings]",
+)
 @click.option(
     "--extrapolate-above",
     type=click.FloatRange(min=0),
@@ -365,7 +369,15 @@ def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bo
         from reproduce import clocking
 
         with_ladder = ladder_only or (globs is None if ladder is None else ladder)
-        request = clocking.TimeRequest(globs=globs, ladder=with_ladder, rows=not ladder_only, **options)
+        ceilings = options.pop("ceilings")
+        request = clocking.TimeRequest(
+            globs=globs,
+            ladder=with_ladder,
+            rows=not ladder_only,
+            ceilings=ceilings is not False,
+            only_ceilings=ceilings is True,
+            **options,
+        )
         if listing:
             names = clocking.names(request)
             click.echo(_json(names) if request.as_json else "\n".join(names))

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reproduce import experiments, naming
+from reproduce import experiments, naming, plan
 from reproduce.errors import Interrupted
 from reproduce.experiments import Row
 from reproduce.specs import DATASETS, Engine, Precision, Protocol, sha256_of
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure3")
 EXTRAPOLATE_ABOVE = {"cpu": 600.0, "cuda": 60.0}  # seconds of an epoch
+PAIR_STEPS, PAIR_SECONDS = 15, 50.0  # of a pair: steps of the limit's length on the CPU; seconds on CUDA
 
 Say = Callable[[str], None]
 
@@ -43,6 +44,7 @@ class TimeRequest:
     ladder: bool = True
     rows: bool = True
     ceilings: bool = True
+    only_ceilings: bool = False
     extrapolate_above: float | None = None  # seconds; None: by the device
     step_limit: float = 20.0
     again: bool = False
@@ -59,6 +61,7 @@ class Job:
     path: Path
     found: Timing | None
     measure: Callable[[Place], Timing | str]  # a text is the reason why there is none
+    seconds: float  # that it may take, roughly
 
     @property
     def done(self) -> bool:
@@ -93,10 +96,14 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
         stop=stop,
         say=lambda line: err(f"  {line}"),
     )
+    if request.only_ceilings:
+        show_ceilings(request, place, out)
+        return 0
     jobs = all_jobs(request, place, timings)
     if request.dry_run:
         for job in jobs:
-            out(f"{job.name}: {'timed' if job.done else 'to be timed'}; {job.path.relative_to(request.results)}")
+            state = "timed" if job.done else f"to be timed, about {plan.duration(job.seconds)}"
+            out(f"{job.name}: {state}; {job.path.relative_to(request.results)}")
         return 0
     store.write_machine(description)
     stopped, failed = None, False
@@ -120,13 +127,10 @@ def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: Ti
     if not todo:
         err(f"nothing to time: all {len(jobs)} have a record on this machine")
         return False
+    warn_if_long(todo, err)
     if request.ceilings:
-        from reproduce.run.machine import settings
-        from reproduce.run.timing.ceilings import measure_ceilings
-
         err("the machine's ceilings")
-        with settings(request.threads):
-            place = replace(place, ceilings=measure_ceilings(place.device))
+        place = replace(place, ceilings=ceilings(request, place))
     failed, written = False, 0
     for number, job in enumerate(todo, start=1):
         problem = None if request.again else timings.blocked(job.path)
@@ -150,6 +154,35 @@ def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: Ti
     return failed
 
 
+def warn_if_long(todo: Sequence[Job], err: Say) -> None:
+    span = sum(job.seconds for job in todo)
+    if span > plan.LONG:
+        err(
+            f"{len(todo)} timings, about {plan.duration(span)} (a rough estimate). Cheaper: one experiment, --rows, "
+            "--no-ladder, a lower --extrapolate-above or --step-limit; or in parts, --time-budget. Going on."
+        )
+
+
+def ceilings(request: TimeRequest, place: Place) -> dict[str, float]:
+    from reproduce.run.machine import settings
+    from reproduce.run.timing.ceilings import measure_ceilings
+
+    with settings(request.threads):
+        return measure_ceilings(place.device)
+
+
+def show_ceilings(request: TimeRequest, place: Place, out: Say) -> None:
+    """`--ceilings`: nothing but what the device can do at best."""
+    from reproduce.report import clocked
+    from reproduce.run import machine
+
+    found = ceilings(request, place)
+    if request.as_json:
+        out(json.dumps(found, indent=1))
+    else:
+        out(clocked.ceilings_text(found, machine.description(), place.device.type, request.threads))
+
+
 def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[Job]:
     """The rows, then the pairs, with what is on disk of them."""
     device, machine = place.device.type, place.machine
@@ -159,6 +192,7 @@ def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[J
             path=timings.row_path(row.spec, device, machine),
             found=timings.find_row(row.spec, device, machine),
             measure=partial(_time_row, row),
+            seconds=plan.timing_seconds(row.spec, device, place.extrapolate_above),
         )
         for row in chosen_rows(request)
     ]
@@ -168,6 +202,7 @@ def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[J
             path=timings.pair_path(rung.claim, rung.level, rung.timing_id, machine),
             found=timings.find_pair(rung.timing_id, machine),
             measure=partial(_time_rung, rung, request.step_limit),
+            seconds=PAIR_SECONDS if device == "cuda" else PAIR_STEPS * request.step_limit,
         )
         for rung in chosen_rungs(request, device)
     ]

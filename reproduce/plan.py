@@ -19,6 +19,7 @@ LONG = 600.0  # seconds of estimated work above which a command says so
 # takes for one layer of one step. Measured on a small network and rounded: good to a factor of three.
 CPU_RATE, GPU_RATE, GPU_LAYER_SECONDS = 35e9, 3e12, 4e-4
 SIZE_LEARNING_COST = 1.25  # of a step, against a plain training step
+TIMED_WORK, TIMED_STEPS = 20.0, 8  # seconds and steps that an extrapolated timing takes at least, all told
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,15 @@ def seconds(spec: RunSpec, device: str) -> float:
         return work / (CPU_RATE * spec.threads)
     steps = images / spec.training.batch_size * epochs
     return max(work / GPU_RATE, steps * counts.passes * GPU_LAYER_SECONDS)
+
+
+def timing_seconds(spec: RunSpec, device: str, extrapolate_above: float) -> float:
+    """A rough estimate of timing both stages of a row: an epoch of each, or steps where that would take too long."""
+    one = spec.training.model_copy(update={"epochs": 1, "evaluate_every": 10**6})
+    epoch = seconds(spec.model_copy(update={"training": one, "size_learning": None}), device)
+    step = epoch * spec.training.batch_size / DATASETS[spec.data.name].train_images
+    stage = epoch if epoch <= extrapolate_above else max(TIMED_WORK, TIMED_STEPS * step)
+    return stage * (1.0 if spec.size_learning is None else 1.0 + SIZE_LEARNING_COST)
 
 
 def total_seconds(runs: Iterable[Run], device: str, jobs: int) -> float:

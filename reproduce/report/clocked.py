@@ -41,6 +41,23 @@ def text(
     return "\n\n".join("\n".join(block) for block in blocks if block)
 
 
+CEILINGS = {
+    "copy_tb_s": "copy, read and written, TB/s",
+    "matmul_tflop_s": "matrix product (bf16; on a CPU float32), TFLOP/s",
+    "matmul_float32_tflop_s": "matrix product in float32, TFLOP/s",
+    "matmul_tf32_tflop_s": "matrix product in tf32, TFLOP/s",
+    "kernel_us_eager": "smallest operation, microseconds",
+    "kernel_us_graph": "smallest operation in a CUDA graph, microseconds",
+}
+
+
+def ceilings_text(found: Mapping[str, float], machine: Mapping[str, Any], device: str, threads: int) -> str:
+    """What a device can do at best."""
+    where = words.machine_title(machine, device) + (f"; {threads} threads" if device == "cpu" and threads > 1 else "")
+    rows = [[CEILINGS.get(key, key), f"{value:.3g}"] for key, value in found.items()]
+    return "\n".join([where, "", *table(["ceiling", "measured"], rows)])
+
+
 def plain(rows: Sequence[RowTiming], pairs: Sequence[PairTiming]) -> dict[str, Any]:
     """The same for machines: the records, and what follows from them."""
     return {

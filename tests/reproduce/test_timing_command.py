@@ -12,6 +12,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
+from reproduce import clocking
 from reproduce.cli import main
 from reproduce.errors import Interrupted
 from reproduce.run.timing import ladder, rows, stage_clock, workloads
@@ -257,3 +258,22 @@ def test_a_row_on_cuda(reproduce: Callable[..., Result], tmp_path: Path, engine:
     assert record.device == "cuda" and record.training is not None and "drain" in record.training.parts
     assert ("capture" in record.training.one_off) == (engine == "graph")
     add_up(record)
+
+
+def test_ceilings_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = {"copy_tb_s": 0.0123, "matmul_tflop_s": 0.25}
+    monkeypatch.setattr("reproduce.run.timing.ceilings.measure_ceilings", lambda device: measured)
+    found = CliRunner().invoke(main, ["time", "--ceilings", "--device", "cpu", "--results", str(tmp_path)])
+    assert found.exit_code == 0 and "copy, read and written, TB/s" in found.stdout and "0.0123" in found.stdout
+    assert not list(tmp_path.iterdir())  # nothing was timed
+    again = CliRunner().invoke(main, ["time", "--ceilings", "--json", "--device", "cpu", "--results", str(tmp_path)])
+    assert json.loads(again.stdout) == measured
+
+
+def test_long_work_says_so_and_names_what_is_cheaper() -> None:
+    lines: list[str] = []
+    job = clocking.Job(name="", path=Path(), found=None, measure=lambda place: "", seconds=400.0)
+    clocking.warn_if_long([job], lines.append)
+    assert not lines
+    clocking.warn_if_long([job, job], lines.append)
+    assert "2 timings, about 13 min" in lines[0] and "--time-budget" in lines[0]
