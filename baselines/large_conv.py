@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 METHODS = ("auto", "direct", "fft")
+LARGEST_LAST = 13  # side of the largest kernel whose direct convolution is fast in channels last on the CPU
 
 
 def conv2d_same(
@@ -29,7 +30,16 @@ def conv2d_same(
     if method == "fft" or (method == "auto" and fft_is_faster(x, kernel, stride)):
         y = fft_conv(x.to(kernel.dtype), kernel)[:, :, ::stride, ::stride]
         return (y if bias is None else y + bias.view(-1, 1, 1)).to(x.dtype)
-    return F.conv2d(x, kernel, bias, stride=stride, padding=(kh // 2, kw // 2))
+    return F.conv2d(in_usable_layout(x, kernel), kernel, bias, stride=stride, padding=(kh // 2, kw // 2))
+
+
+def in_usable_layout(x: Tensor, kernel: Tensor) -> Tensor:
+    """The same images, in the usual layout where PyTorch's CPU library has no fast gradient for channels last.
+
+    Measured (AMD EPYC, AVX2, one thread, 24 to 48 channels, 1 or 4 images of 32 x 32), forward and backward: 15 x 15 takes
+    1 to 9 s in channels last, but 0.03 to 0.4 s otherwise; up to 13 x 13 channels last is faster, by up to 2.3.
+    """
+    return x.contiguous() if x.device.type == "cpu" and max(kernel.shape[2:]) > LARGEST_LAST else x
 
 
 def check_method(method: str) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.large_conv import conv2d_same, fast_period, fft_is_faster, reachable
+from baselines.large_conv import conv2d_same, fast_period, fft_is_faster, in_usable_layout, reachable
 
 SIZES = [(1, 1), (3, 3), (5, 7), (7, 1), (1, 9), (13, 5), (11, 23), (33, 33), (21, 41)]  # up to wider than the image
 
@@ -116,3 +116,11 @@ def test_bad_arguments_are_refused() -> None:
         conv2d_same(x, torch.zeros(1, 1, 3, 4))
     with pytest.raises(ValueError, match="auto, direct, fft; got 'gemm'"):
         conv2d_same(x, torch.zeros(1, 1, 3, 3), method="gemm")
+
+
+@pytest.mark.parametrize(("size", "kept"), [(13, True), (15, False)])
+def test_large_kernels_leave_channels_last_where_the_library_is_slow_with_it(size: int, kept: bool) -> None:
+    x = torch.randn(1, 4, 16, 16).contiguous(memory_format=torch.channels_last)
+    found = in_usable_layout(x, torch.randn(4, 4, size, size))
+    assert found.is_contiguous(memory_format=torch.channels_last) is kept
+    assert torch.equal(found, x)
