@@ -36,8 +36,8 @@ def conv2d_same(
 def in_usable_layout(x: Tensor, kernel: Tensor) -> Tensor:
     """The same images, in the usual layout where PyTorch's CPU library has no fast gradient for channels last.
 
-    Measured (AMD EPYC, AVX2, one thread, 24 to 48 channels, 1 or 4 images of 32 x 32), forward and backward: 15 x 15 takes
-    1 to 9 s in channels last, but 0.03 to 0.4 s otherwise; up to 13 x 13 channels last is faster, by up to 2.3.
+    Measured (AMD EPYC, AVX2, one thread, 24 to 48 channels, 1 or 4 images of 32 x 32), forward and backward: 15 x 15
+    takes 1 to 9 s in channels last, but 0.03 to 0.4 s otherwise; up to 13 x 13 channels last is faster, by up to 2.3.
     """
     return x.contiguous() if x.device.type == "cpu" and max(kernel.shape[2:]) > LARGEST_LAST else x
 
