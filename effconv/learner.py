@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -41,8 +42,9 @@ class SizeLearner:
 
     engine: one of `ENGINES`. report_every: how many steps late engine `graph` may tell of a step. autocast: a type such
     as `torch.bfloat16` that the CNN computes in where autocast allows; predictors, weights and sizes keep theirs.
+    planted: (L,) a constant that every step adds to the gradient on v; the class gradient is told without it.
     Raises `BudgetError` for a budget out of reach, `ValueError` for an engine that there is not or that has no kernel
-    predictor of this reading.
+    predictor of this reading, or for another number of planted values than layers.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class SizeLearner:
         engine: str = "plain",
         report_every: int = 50,
         autocast: torch.dtype | None = None,
+        planted: Sequence[float] | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
@@ -71,6 +74,9 @@ class SizeLearner:
         self.size_predictor = SizePredictor(own, settings.max_size, readings.size_predictor).to(like)
         self.kernel_predictor = KERNEL_PREDICTORS[readings.kernel_predictor](self.layers, settings.max_size).to(like)
         self.cost_tensor = torch.tensor(self.costs, device=like.device, dtype=like.dtype)
+        if planted is not None and len(planted) != len(names):
+            raise ValueError(f"planted has {len(planted)} values; there are {len(names)} layers")
+        self.planted = None if planted is None else torch.tensor(planted, device=like.device, dtype=like.dtype)
         with torch.no_grad():
             self.initial = self.size_predictor()
         self.ema = self.initial.clone()
@@ -193,7 +199,8 @@ class SizeLearner:
             v_budget, self.cost_tensor, self.settings.budget, self.fixed
         )  # step 7
         (budget_grad,) = torch.autograd.grad(self.settings.lam * budget_loss, v_budget)
-        v.backward(class_grad + budget_grad)  # type: ignore[no-untyped-call]
+        gradient = class_grad + budget_grad
+        v.backward(gradient if self.planted is None else gradient + self.planted)  # type: ignore[no-untyped-call]
         self.optimizer.step()  # step 8
         with torch.no_grad():
             self.last.copy_(v)

@@ -6,7 +6,7 @@ import collections
 import copy
 import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +83,7 @@ def learn_kernel_sizes(
     engine: str = "plain",
     report_every: int = 50,
     autocast: torch.dtype | None = None,
+    planted: Sequence[float] | None = None,
 ) -> KernelSizes:
     """Learns the kernel sizes of a CNN under a parameter budget: lines 1-9 of Algorithm 1.
 
@@ -100,6 +101,8 @@ def learn_kernel_sizes(
         the callback hears of a step, and a divergence is noticed, up to `report_every` steps late; or `loop`, the
         slow plain form. A network or loss that itself waits for the device needs `plain`. Results agree to rounding.
     autocast: `torch.bfloat16`, say, for the CNN and the loss where autocast allows; all parameters keep their type.
+    planted: by layer, a constant that every step adds to the gradient on v, to learn how strong a say would be heard.
+        What the history holds of the class gradient is without it.
 
     Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches
     or layers that cannot be used, `DivergedError` when the loss is no longer finite.
@@ -118,7 +121,7 @@ def learn_kernel_sizes(
     )
     where = torch.device(device or next((p.device for p in model.parameters()), torch.device("cpu")))
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        run = _Run(model, batches, settings, readings, layers, where, engine, report_every, autocast)
+        run = _Run(model, batches, settings, readings, layers, where, engine, report_every, autocast, planted)
         if checkpoint is not None:
             run.keep(Path(checkpoint), checkpoint_every)
         run.train(loss_fn, callback)
@@ -139,6 +142,7 @@ class _Run:
         engine: str,
         report_every: int,
         autocast: torch.dtype | None,
+        planted: Sequence[float] | None,
     ) -> None:
         self.opening = _epochs(batches, settings.seed, device)
         (images, _), self.first_epoch = _peek(next(self.opening), 0)
@@ -146,7 +150,7 @@ class _Run:
         model = copy.deepcopy(model).to(device).train()
         names, self.left_alone = find_learnable(model, images[:2].to(device), layers)
         checkpoints.seed_rng(settings.seed, device)  # so the start depends on the seed alone, not on the data
-        self.learner = SizeLearner(model, names, settings, readings, engine, report_every, autocast)
+        self.learner = SizeLearner(model, names, settings, readings, engine, report_every, autocast, planted)
         self.history = History()
         self.epoch = self.batch = 0  # done
         self.file: Path | None = None
@@ -156,6 +160,8 @@ class _Run:
             self.identity["engine"] = engine
         if autocast is not None:
             self.identity["autocast"] = str(autocast)
+        if planted is not None:
+            self.identity["planted"] = list(planted)
 
     def keep(self, file: Path, every: float) -> None:
         self.file, self.every, self.saved_at = file, every, time.monotonic()

@@ -21,6 +21,7 @@ from reproduce.run.resume import Notes
 from reproduce.run.size_controls import Course, without_images
 from reproduce.run.size_steps import Epochs, Follower, shuffled
 from reproduce.run.streams import stream_seed
+from reproduce.size_records import SizeSpec
 from reproduce.specs import RunSpec, SizeLearning
 
 HISTORY_POINTS = 50  # each holds four numbers a layer
@@ -84,15 +85,26 @@ def learn(
 
 
 def call(
-    spec: RunSpec, seed: int, epochs: Epochs, follower: Follower, *, device: torch.device, checkpoint: Path
+    spec: RunSpec | SizeSpec,
+    seed: int,
+    epochs: Epochs,
+    follower: Follower,
+    *,
+    device: torch.device,
+    checkpoint: Path,
+    planted: float = 0.0,
 ) -> effconv.KernelSizes:
-    """The call of the library. Its budget and input errors become lines for the user."""
+    """The call of the library. Its budget and input errors become lines for the user.
+
+    planted: a constant added to the gradient on every other layer's v and taken off that on the others'.
+    """
     network = build(spec.model, spec.data.name, stream_seed(seed, "initialisation", "size_learning"))
+    layers = list(residual_convs(network, spec.model))
     try:
         return effconv.learn_kernel_sizes(
             network,
             epochs,
-            layers=list(residual_convs(network, spec.model)),
+            layers=layers,
             device=device,
             callback=follower,
             checkpoint=checkpoint,
@@ -100,13 +112,14 @@ def call(
             readings=readings(epochs.learning),
             engine=spec.engine,
             autocast=autocast(spec),
+            planted=[planted * (-1) ** index for index in range(len(layers))] if planted else None,
             **asdict(settings(epochs.learning, seed)),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
 
 
-def autocast(spec: RunSpec) -> torch.dtype | None:
+def autocast(spec: RunSpec | SizeSpec) -> torch.dtype | None:
     """What the CNN computes in. The sizes' and kernels' predictors stay with float32."""
     return torch.bfloat16 if spec.precision == "bf16" else None
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -35,19 +35,20 @@ class Epochs:
     def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
         self.epoch += 1
         self.asked = {}
-        return self.timed(
-            Batches(
-                split=self.split,
-                seed=self.seed,
-                stream=("size_learning",),
-                epoch=self.epoch,
-                batch_size=self.learning.batch_size,
-                augmentation=self.learning.augmentation,
-                normalisation=self.normalisation,
-            )
+        return self.timed(self.batches(self.epoch))
+
+    def batches(self, epoch: int) -> Batches:
+        return Batches(
+            split=self.split,
+            seed=self.seed,
+            stream=("size_learning",),
+            epoch=epoch,
+            batch_size=self.learning.batch_size,
+            augmentation=self.learning.augmentation,
+            normalisation=self.normalisation,
         )
 
-    def timed(self, batches: Batches) -> Iterator[tuple[Tensor, Tensor]]:
+    def timed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
         opened = iter(batches)
         for step in itertools.count(1):
             self.asked[step] = time.perf_counter()
@@ -55,6 +56,18 @@ class Epochs:
             if batch is None:
                 return
             yield batch
+
+
+@dataclass(kw_only=True)
+class FirstSteps(Epochs):
+    """The first `steps` batches of the same epochs, one epoch after the other, as if they were one."""
+
+    steps: int
+
+    def __call__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        self.asked = {}
+        endless = itertools.chain.from_iterable(map(self.batches, itertools.count(1)))
+        return self.timed(itertools.islice(endless, self.steps))
 
 
 @dataclass(kw_only=True)
@@ -99,7 +112,10 @@ class Follower:
         return StageClock(epoch_seconds=[seconds / max(1, steps) * self.steps for steps, seconds in self.timed])
 
 
-def shuffled(split: Split, seed: int) -> Split:
-    """The same images under a permutation of all labels: a control that keeps the classes' counts."""
-    order = torch.randperm(len(split.labels), generator=generator(seed, "shuffled_labels"))
+def shuffled(split: Split, seed: int, stream: str = "shuffled_labels") -> Split:
+    """The same images under a permutation of all labels: a control that keeps the classes' counts.
+
+    stream: the name of the permutation's stream of chance; another one gives an independent permutation.
+    """
+    order = torch.randperm(len(split.labels), generator=generator(seed, stream))
     return Split(images=split.images, labels=split.labels[order.to(split.labels.device)])
