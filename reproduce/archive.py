@@ -25,18 +25,29 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from reproduce.errors import UserError
+from reproduce.known_answers import KnownAnswer, KnownStore, read_known
 from reproduce.records import RunRecord
+from reproduce.size_records import SizeRecord, SizeStore, read_size_record
 from reproduce.specs import sha256_of
-from reproduce.store import MEND, Store, Unreadable, locked, place, read_record, result_of, slug
+from reproduce.store import INCIDENTAL, MEND, Store, Unreadable, locked, place, read_record, result_of, slug
 from reproduce.timing_store import TimingStore, counts, read_timing
 
 FORMAT, HEAD, VERSION = "FORMAT", "reproduce-archive", 1
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows
 RESUME = ".resume"
-NAME = re.compile(r"(?:runs|timings|machines|\.resume)(?:/[A-Za-z0-9][\w.+-]*)+", re.ASCII)  # no part is `..`
-STATE = re.compile(r"[0-9a-f]{16}-s\d+|timing-[0-9a-f]+-[0-9a-f]{16}")  # folders of unfinished runs and timings
+# No part of a name is `..`.
+NAME = re.compile(r"(?:runs|timings|known_answer|sizes|machines|\.resume)(?:/[A-Za-z0-9][\w.+-]*)+", re.ASCII)
+# Folders of unfinished runs, timings and size learning.
+STATE = re.compile(r"[0-9a-f]{16}-s\d+|timing-[0-9a-f]+-[0-9a-f]{16}|sizes-[0-9a-f]+")
 DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError, RuntimeError)
-KINDS = {"runs": "record", "timings": "timing record", "machines": "machine file", RESUME: "unfinished run"}
+KINDS = {
+    "runs": "record",
+    "timings": "timing record",
+    "known_answer": "known answer",
+    "sizes": "size record",
+    "machines": "machine file",
+    RESUME: "unfinished run",
+}
 
 Say = Callable[[str], None]
 
@@ -71,7 +82,7 @@ def export(file: Path, results: Path, *, err: Say) -> str:
     place(file, packed.getvalue())
     # An unfinished run is a folder of files.
     found = Counter(name.split("/")[0] for name in {_item(name) for name in names})
-    parts = [f"{found[top]} {kind}{'' if found[top] == 1 else 's'}" for top, kind in KINDS.items()]
+    parts = [f"{found[top]} {kind}{'' if found[top] == 1 else 's'}" for top, kind in KINDS.items() if found[top]]
     return f"{file}: {', '.join(parts)}; {len(packed.getvalue()) / 1e6:.1f} MB"
 
 
@@ -85,7 +96,7 @@ def merge(file: Path, results: Path, *, err: Say) -> Tally:
     """
     with _unpacked(file) as folder:
         merging = _Merge(folder, results, err)
-        for top, take in (("machines", merging.machine), ("runs", merging.run), ("timings", merging.timing)):
+        for top, take in merging.takers.items():
             for path in sorted((folder / top).rglob("*.json")):
                 try:
                     take(path)
@@ -102,6 +113,13 @@ class _Merge:
     def __init__(self, folder: Path, results: Path, err: Say) -> None:
         self.folder, self.results, self.err, self.tally = folder, results, err, Tally()
         self.timings = TimingStore(results)
+        self.takers: dict[str, Callable[[Path], None]] = {
+            "machines": self.machine,
+            "runs": self.run,
+            "timings": self.timing,
+            "known_answer": self.known_answer,
+            "sizes": self.sizes,
+        }
         self.records = {_key(record): record for record in Store(results).records()}
 
     def finished(self) -> set[str]:
@@ -146,6 +164,29 @@ class _Merge:
             self.tally.same += 1
         else:
             raise Unreadable("conflicts with the record here, another measurement of the same on that machine")
+
+    def known_answer(self, path: Path) -> None:
+        record = read_known(path)
+        self.case(path, record, KnownStore(self.results).path(record.case), read_known)
+
+    def sizes(self, path: Path) -> None:
+        record = read_size_record(path)
+        self.case(path, record, SizeStore(self.results).path(record.case), read_size_record)
+
+    def case(
+        self,
+        path: Path,
+        record: KnownAnswer | SizeRecord,
+        target: Path,
+        read: Callable[[Path], KnownAnswer | SizeRecord],
+    ) -> None:
+        """A record whose place follows from its case alone."""
+        if not target.exists():
+            self.add(path, target)
+        elif _result(read(target)) == _result(record):
+            self.tally.same += 1
+        else:
+            raise Unreadable("conflicts with the record here, which holds a different result of the same case")
 
     def resume(self, state: Path) -> None:
         target, here = self.results / RESUME / state.name, Path(RESUME, state.name).as_posix()
@@ -195,7 +236,13 @@ def read_machine(path: Path) -> dict[str, Any]:
     return found
 
 
-READERS: dict[str, Callable[[Path], object]] = {"runs": read_record, "timings": read_timing, "machines": read_machine}
+READERS: dict[str, Callable[[Path], object]] = {
+    "runs": read_record,
+    "timings": read_timing,
+    "known_answer": read_known,
+    "sizes": read_size_record,
+    "machines": read_machine,
+}
 
 
 def _records(results: Path, err: Say) -> Iterator[str]:
@@ -274,6 +321,11 @@ def _entries(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
 def _key(record: RunRecord) -> tuple[str, int, int]:
     """Which run a record is of, wherever it stands and whatever its schema."""
     return sha256_of(record.spec.model_dump(mode="json")), record.seed, record.protocol_version
+
+
+def _result(record: KnownAnswer | SizeRecord) -> dict[str, Any]:
+    """What two runs of one case must share."""
+    return record.model_dump(mode="json", exclude=set(INCIDENTAL))
 
 
 def _item(name: str) -> str:

@@ -384,3 +384,82 @@ def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bo
             return
         code = clocking.time_command(request, out=click.echo, err=functools.partial(click.echo, err=True), stop=stop)
     click.get_current_context().exit(code)
+
+
+SEED_LIST = "For example 0, 0,2 or 0..2."
+RECORD_OPTIONS = (
+    click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes side by side."),
+    click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records."),
+    click.option("--dry-run", is_flag=True, help="Print what would run and roughly how long, and do nothing."),
+    click.option("--no-run", is_flag=True, help="Show what is recorded; run nothing."),
+    TIME_BUDGET,
+    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+)
+
+
+def _recorded(request: Callable[..., Any], command: Callable[..., int], options: dict[str, Any]) -> None:
+    """The body of a command that has a module of its own: `request` takes the options, `command` the request."""
+    seeds = options.pop("seeds")
+    with stop_on_signals(options.pop("time_budget")) as stop:
+        from reproduce import naming
+
+        if seeds is not None:
+            options["seeds"] = naming.parse_seeds(seeds)
+        err = functools.partial(click.echo, err=True)
+        code = command(request(**options), out=click.echo, err=err, stop=stop)
+    click.get_current_context().exit(code)
+
+
+@main.command("known-answer")
+@click.option("--full", is_flag=True, help="5 scales, 5 seeds, every combination; what it costs is said first.")
+@click.option("--methods", metavar="GLOBS", help="By name: comma-separated globs. [default: *]")
+@click.option("--tasks", metavar="GLOBS", help="lag, texture. [default: *]")
+@click.option("--list", "listing", is_flag=True, help="Print the names of the methods and do nothing.")
+@click.option("--seeds", help=f"{SEED_LIST} [default: 0..2; --full: 0..4]")
+@with_options(*RECORD_OPTIONS)
+def known_answer(**options: Any) -> None:
+    """Do methods that learn kernel sizes find the size that their data need? Tasks with proven answers.
+
+    About 20 minutes on 2 cores with --jobs 2. It may be stopped at any moment; the same command goes on from there.
+    """
+    from reproduce import knowing
+
+    _recorded(knowing.KnownRequest, knowing.command, options)
+
+
+@main.command()
+@click.option(
+    "--dataset", type=click.Choice(("cifar10", "mnist")), default="cifar10", show_default=True, help="Whose images."
+)
+@click.option("--data-root", type=FOLDER, help="Folder of the images. [default: data]")
+@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@click.option("--steps", type=POSITIVE, default=1000, show_default=True, help="Of size learning.")
+@click.option("--train-images", type=POSITIVE, help="Train on the first N images, class-balanced.")
+@click.option("--seeds", help=f"{SEED_LIST} [default: 0..4]")
+@click.option("--planted", type=float, metavar="X", help="Also plant a class gradient of X: would it be seen?")
+@click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
+@click.option("--engine", type=click.Choice(("plain", "graph")), default="plain", show_default=True)
+@with_options(*RECORD_OPTIONS)
+def controls(**options: Any) -> None:
+    """Do labels have a say in the sizes? Size learning from true and from shuffled labels, and an exact test."""
+    from reproduce import controlling
+
+    _recorded(controlling.ControlsRequest, controlling.command, options)
+
+
+@main.command()
+@click.option(
+    "--stage",
+    type=click.Choice(("screen", "mnist", "fresh")),
+    default="screen",
+    show_default=True,
+    help="All readings on tasks with known answers; the largest effects on MNIST; a proposal on fresh seeds.",
+)
+@click.option("--seeds", help=f"{SEED_LIST} [default: the stage's own]")
+@click.option("--data-root", type=FOLDER, help="Folder of MNIST's images. [default: data]")
+@with_options(*RECORD_OPTIONS)
+def readings(**options: Any) -> None:
+    """Which reading of the paper makes the sizes follow the data? 16 runs of two levels each of six readings."""
+    from reproduce import reading
+
+    _recorded(reading.ReadingsRequest, reading.command, options)

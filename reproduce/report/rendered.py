@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from reproduce.experiments import EXPERIMENTS
-from reproduce.report import figures, words
+from reproduce.report import figures, known, labels, readings, words
+from reproduce.report.pages import Page
 from reproduce.report.sections import grid
 from reproduce.report.shelf import Shelf
 from reproduce.report.table import Table, gather
@@ -18,24 +17,11 @@ from reproduce.specs import Protocol
 from reproduce.store import Store
 
 INDEX = "README.md"
-OURS = re.compile(r"(table|figure)\d\..+\.(md|png|svg|json)")  # other names in the folder are left alone
-PICTURES = ("png", "svg")
+# Other names in the folder are left alone.
+OURS = re.compile(r"((table|figure)\d\..+|known-answer|labels\..+|readings)\.(md|png|svg|json)")
 WITHOUT_RUNS = "paper"  # the protocol of a table that has timings alone
+FURTHER = (known, labels, readings)  # each with `pages(results)`: what is rendered of records beside the runs
 MEND = "regenerate with `reproduce table2 --no-run`"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """One text file of the folder, and the data of the pictures that belong beside it, if it has any."""
-
-    name: str
-    text: str
-    about: tuple[str, ...]  # its line in the index
-    figure: dict[str, Any] | None = None
-
-    @property
-    def pictures(self) -> tuple[str, ...]:
-        return tuple(Path(self.name).with_suffix(f".{kind}").name for kind in PICTURES) if self.figure else ()
 
 
 def write_all(store: Store, rendered: Path) -> list[Path]:
@@ -43,7 +29,7 @@ def write_all(store: Store, rendered: Path) -> list[Path]:
 
     Files of ours that no record supports any more are removed.
     """
-    pages = list(_pages(Shelf.of(store)))
+    pages = list(_pages(store))
     for name in _left_over(pages, rendered):
         (rendered / name).unlink()
     return [path for page in _with_index(pages) for path in _write(page, rendered)]
@@ -60,8 +46,8 @@ def stale(store: Store, rendered: Path) -> list[str]:
 
     Pictures are judged by the data beside them, since their bytes differ between versions of the libraries.
     """
-    pages = list(_pages(Shelf.of(store)))
-    lines = []
+    pages = list(_pages(store))
+    lines = [*known.problems(store.results), *labels.problems(store.results)]
     for page in _with_index(pages):
         if not (rendered / page.name).exists():
             lines.append(f"{page.name}: missing; {MEND}")
@@ -86,12 +72,15 @@ def protocols(shelf: Shelf) -> list[Protocol]:
     return list(found.values())
 
 
-def _pages(shelf: Shelf) -> Iterator[Page]:
+def _pages(store: Store) -> Iterator[Page]:
+    shelf = Shelf.of(store)
     for experiment in EXPERIMENTS:
         for protocol in protocols(shelf):
             page = _page(experiment, protocol, shelf)
             if page is not None:
                 yield page
+    for further in FURTHER:
+        yield from further.pages(store.results)
 
 
 def _page(experiment: str, protocol: Protocol, shelf: Shelf) -> Page | None:
@@ -103,7 +92,7 @@ def _page(experiment: str, protocol: Protocol, shelf: Shelf) -> Page | None:
         name = f"{experiment}.{protocol.name}.json"
         picture = f"[{experiment}.{protocol.name}]({experiment}.{protocol.name}.svg)"
         about = (picture, protocol.name, data["data"]["title"], "", words.number_list(data["seeds"]))
-        return Page(name=name, text=figures.as_text(data), about=about, figure=data)
+        return Page(name=name, text=figures.as_text(data), about=about, figure=data, draw=figures.pictures)
     table = gather(experiment, protocol, shelf)
     timed = protocol.name == WITHOUT_RUNS and table.stopwatch
     if not timed and all(cell.series is None for cell in table.every):
@@ -125,13 +114,14 @@ def _about(name: str, table: Table) -> tuple[str, ...]:
 def _with_index(pages: list[Page]) -> list[Page]:
     """The pages and the README.md that lists them; nothing at all while there are none."""
     text = grid(
-        ["table or figure", "protocol", "data", "paper's rows with results", "seeds"], [page.about for page in pages]
+        ["table or figure", "protocol", "data", "paper's rows with results", "seeds"],
+        [page.about for page in pages if page.about],
     )
     lead = (
         "# Tables and figures\n\nRegenerated from the records in `../runs`; do not edit. Beside each figure stands a "
         "JSON file with the data behind it.\n\n"
     )
-    return [*pages, Page(name=INDEX, text=lead + text + "\n", about=())] if pages else []
+    return [*pages, Page(name=INDEX, text=lead + text + "\n")] if pages else []
 
 
 def _write(page: Page, rendered: Path) -> list[Path]:
@@ -139,9 +129,9 @@ def _write(page: Page, rendered: Path) -> list[Path]:
     rendered.mkdir(parents=True, exist_ok=True)
     path, pictures = rendered / page.name, [rendered / name for name in page.pictures]
     drawn = _same(page, rendered) and all(picture.exists() for picture in pictures)
-    if page.figure is not None and not drawn:
+    if page.figure is not None and page.draw is not None and not drawn:
         path.unlink(missing_ok=True)  # last to come back: pictures without it are drawn again
-        for kind, content in figures.pictures(page.figure).items():
+        for kind, content in page.draw(page.figure).items():
             path.with_suffix(f".{kind}").write_bytes(content)
     path.write_text(page.text, encoding="utf-8")
     return [*pictures, path]

@@ -13,12 +13,16 @@ from reproduce import archive
 from reproduce.archive import export, merge
 from reproduce.cli import main
 from reproduce.errors import Interrupted, UserError
+from reproduce.known_answers import KnownStore
 from reproduce.run.runner import run
+from reproduce.size_records import SizeStore
 from reproduce.store import Store, locked
 from reproduce.timing_store import TimingStore
 from reproduce.timings import Certificate, RowTiming, row_timing_id
 from tests.reproduce.hall_samples import record_of, spec_of
 from tests.reproduce.run_samples import StopAt, content, context, learning, spec
+from tests.reproduce.test_known_answers import a_case, answer
+from tests.reproduce.test_label_test import made
 
 RUN = spec(learning(epochs=1), epochs=1)
 
@@ -275,3 +279,19 @@ def test_the_spare_version_travels_only_when_the_state_itself_is_missing(tmp_pat
     assert [name.name for name in archive._state_files(path.parent)] == ["training.pt"]
     path.unlink()
     assert [name.name for name in archive._state_files(path.parent)] == ["training.pt.previous"]
+
+
+def test_known_answers_and_size_records_travel_and_conflicts_are_named(tmp_path: Path) -> None:
+    here, there, other = tmp_path / "here", tmp_path / "there", tmp_path / "other"
+    case = a_case()
+    for results, accuracy in ((here, 90.0), (other, 80.0)):
+        KnownStore(results).write(answer(case, [5], accuracy))
+        SizeStore(results).write(made("true", 0, [3.0, accuracy]))
+    line = export(tmp_path / "out.zip", here, err=silent)
+    assert "1 known answer, 1 size record;" in line
+    assert str(merge(tmp_path / "out.zip", there, err=silent)) == "2 added, 0 same, 0 refused"
+    assert files(there) == files(here)
+    assert str(merge(tmp_path / "out.zip", there, err=silent)) == "0 added, 2 same, 0 refused"
+    tally = merge(tmp_path / "out.zip", other, err=silent)
+    assert (tally.added, tally.same) == (0, 0)
+    assert all("conflicts with the record here" in line for line in tally.refused) and len(tally.refused) == 2

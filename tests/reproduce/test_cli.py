@@ -9,7 +9,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -32,7 +31,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[2]
 TODAY = {
     "table1", "table2", "table3", "table4", "figure2", "figure3", "ablation", "models", "status",
-    "data", "evaluate", "time", "export", "import",
+    "data", "evaluate", "time", "export", "import", "known-answer", "controls", "readings",
 }  # fmt: skip
 CONTROLS = [
     "control: ResNet-20", "control: uniform 0.66M", "control: random 0.66M", "control: init-only 0.66M",
@@ -94,16 +93,14 @@ def test_version() -> None:
     assert reproduce("--version").stdout == f"reproduce, version {__version__}\n"
 
 
-def test_help_answers_at_once_and_loads_nothing_heavy(here: Path) -> None:
+def test_help_loads_nothing_heavy(here: Path) -> None:
     code = """
 import sys
 from reproduce.cli import main
 main(["table2", "--help"], standalone_mode=False)
 print(sorted({"torch", "pydantic", "pandas", "numpy", "matplotlib", "rich"} & sys.modules.keys()))
 """
-    began = time.monotonic()
     assert python(code, here).splitlines()[-1] == "[]"
-    assert time.monotonic() - began < 5  # 0.5 s on a machine with nothing else to do; 0.07 s was measured
 
 
 @pytest.mark.parametrize("command", ["table2", "figure3"])
