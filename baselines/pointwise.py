@@ -54,24 +54,31 @@ def grid_filters(points: Tensor, w: Tensor, b: Tensor, window: tuple[Tensor, Ten
     return (along_rows[..., :kh].mT @ along_columns[..., :kw].flip(1)).flatten(1)
 
 
+def product(matrix: Tensor, features: Tensor) -> Tensor:
+    """(n, h) by (h, P) -> (n, P).
+
+    By blocks of rows on the CPU: at 33 x 33 positions BLAS needs twice the time for all at once.
+    """
+    rows = max(1, BLOCK // features.shape[1])
+    if matrix.device.type != "cpu" or rows >= len(matrix):
+        return torch.mm(matrix, features)
+    y = features.new_empty(len(matrix), features.shape[1])
+    for some, of_y in zip(matrix.split(rows), y.split(rows), strict=True):
+        torch.mm(some, features, out=of_y)
+    return y
+
+
 class LastLayer(torch.autograd.Function):
     """[A a] f. f: (h + 1, P), A: (n, h, 1, 1), a: (n,) -> (n, P). Differentiable once.
 
-    The forward goes by blocks of rows on the CPU: at 33 x 33 positions BLAS needs twice the time for all at once. The
-    gradients have no need of that.
+    The gradients have no need of blocks.
     """
 
     @staticmethod
     def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         matrix = torch.cat((weight.flatten(1), bias.unsqueeze(1)), 1)
         ctx.save_for_backward(features, matrix)
-        rows = max(1, BLOCK // features.shape[1])
-        if matrix.device.type != "cpu" or rows >= len(matrix):
-            return torch.mm(matrix, features)
-        y = features.new_empty(len(matrix), features.shape[1])
-        for some, of_y in zip(matrix.split(rows), y.split(rows), strict=True):
-            torch.mm(some, features, out=of_y)
-        return y
+        return product(matrix, features)
 
     @staticmethod
     @once_differentiable
@@ -85,18 +92,14 @@ class LastLayer(torch.autograd.Function):
 class MaskedLinear(torch.autograd.Function):
     """m (A z + a) = [A a] [m z; m]. z: (h, P), m: (1, P), A: (n, h), a: (n,) -> (n, P). Differentiable once.
 
-    A product with m of h features is cheaper than one with n outputs. By blocks as in `LastLayer`.
+    A product with m of h features is cheaper than one with n outputs.
     """
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, m: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         features, matrix = torch.cat((z * m, m)), torch.cat((weight, bias.unsqueeze(1)), 1)
         ctx.save_for_backward(z, m, features, matrix)
-        y = z.new_empty(len(matrix), z.shape[1])
-        rows = max(1, BLOCK // z.shape[1]) if y.device.type == "cpu" else len(y)
-        for some, of_y in zip(matrix.split(rows), y.split(rows), strict=True):
-            torch.mm(some, features, out=of_y)
-        return y
+        return product(matrix, features)
 
     @staticmethod
     @once_differentiable

@@ -29,7 +29,7 @@ from reproduce.known_answers import KnownAnswer, KnownStore, read_known
 from reproduce.records import RunRecord
 from reproduce.size_records import SizeRecord, SizeStore, read_size_record
 from reproduce.specs import sha256_of
-from reproduce.store import INCIDENTAL, MEND, Store, Unreadable, locked, place, read_record, result_of, slug
+from reproduce.store import MEND, Store, Unreadable, locked, place, read_record, result_of, slug
 from reproduce.timing_store import TimingStore, counts, read_timing
 
 FORMAT, HEAD, VERSION = "FORMAT", "reproduce-archive", 1
@@ -183,7 +183,7 @@ class _Merge:
         """A record whose place follows from its case alone."""
         if not target.exists():
             self.add(path, target)
-        elif _result(read(target)) == _result(record):
+        elif result_of(read(target)) == result_of(record):
             self.tally.same += 1
         else:
             raise Unreadable("conflicts with the record here, which holds a different result of the same case")
@@ -321,11 +321,6 @@ def _entries(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
 def _key(record: RunRecord) -> tuple[str, int, int]:
     """Which run a record is of, wherever it stands and whatever its schema."""
     return sha256_of(record.spec.model_dump(mode="json")), record.seed, record.protocol_version
-
-
-def _result(record: KnownAnswer | SizeRecord) -> dict[str, Any]:
-    """What two runs of one case must share."""
-    return record.model_dump(mode="json", exclude=set(INCIDENTAL))
 
 
 def _item(name: str) -> str:

@@ -33,18 +33,17 @@ ignores the data would score. `known_scores` computes both and says why a case d
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from reproduce.errors import UserError
-from reproduce.records import Part
+from reproduce.records import Part, Signed
 from reproduce.specs import Frozen, sha256_of
-from reproduce.store import MEND, NEWER, Unreadable, write_atomically
+from reproduce.store import MEND, Unreadable, read_signed, write_atomically
 
 SCHEMA_VERSION = 1  # the newest that this checkout can read
 TASKS_VERSION = 1  # raised when tasks, networks or training change, so that old records answer no new case
@@ -81,7 +80,7 @@ class KnownClock(Part):
     seconds: float
 
 
-class KnownAnswer(Part):
+class KnownAnswer(Signed):
     """What came of one case. The oracle's own cases have no score."""
 
     schema_version: int = SCHEMA_VERSION
@@ -101,7 +100,6 @@ class KnownAnswer(Part):
     clock: KnownClock
     machine: str  # id of RESULTS/machines/<id>.json
     code: dict[str, Any]
-    digest: str = ""
 
 
 def case_id(case: Case) -> str:
@@ -155,8 +153,7 @@ class KnownStore:
             if self._load(path) is None:
                 raise UserError(self.problems[-1])
             return path
-        content = record.model_dump(mode="json", exclude={"digest"})
-        write_atomically(path, {**content, "digest": sha256_of(content)})
+        write_atomically(path, record.signed().model_dump(mode="json"))
         return path
 
     def _load(self, path: Path) -> KnownAnswer | None:
@@ -170,24 +167,10 @@ class KnownStore:
 
 def read_known(path: Path) -> KnownAnswer:
     """Read and check one file. Raises `Unreadable` with the fault and the mend."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Unreadable(f"cannot be read as JSON; {MEND}") from fault
-    if not isinstance(raw, dict) or raw.get("kind") != "known_answer":
-        raise Unreadable(f"is no known answer; {MEND}")
-    version = raw.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Unreadable(NEWER)
-    try:
-        if raw.get("digest") != sha256_of({key: value for key, value in raw.items() if key != "digest"}):
-            raise Unreadable(f"its content does not match its digest; {MEND}")
-        record = KnownAnswer.model_validate(raw)
-    except ValidationError as fault:
-        where = ".".join(str(part) for part in fault.errors()[0]["loc"])
-        raise Unreadable(f"is no valid known answer (at {where}); {MEND}") from fault
-    except ValueError as fault:  # NaN, which no record holds
-        raise Unreadable(f"holds a value that no record may hold; {MEND}") from fault
+    def kind(raw: dict[str, Any]) -> type[KnownAnswer] | None:
+        return KnownAnswer if raw.get("kind") == "known_answer" else None
+
+    _, record = read_signed(path, kind, newest=SCHEMA_VERSION, what="known answer", valid="known answer")
     if path.stem != record.case_id:
         raise Unreadable(f"its name does not belong to its case; {MEND}")
     return record

@@ -6,7 +6,7 @@ or machine. Every second stands in `clock`, hardware and software in `machine`.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,20 @@ class Part(BaseModel):
     """A part of a record. Unknown keys are kept, so that a newer record survives an older reader."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
+
+
+class Signed(Part):
+    """A record that holds a digest of itself, so that a change by hand is noticed."""
+
+    digest: str = ""
+
+    def computed_digest(self) -> str:
+        """SHA-256 of the canonical JSON of this record without its digest."""
+        return sha256_of({k: v for k, v in self.model_dump(mode="json").items() if k != "digest"})
+
+    def signed(self) -> Self:
+        """This record with the digest that belongs to it."""
+        return self.model_copy(update={"digest": self.computed_digest()})
 
 
 class Outcome(Part):
@@ -104,7 +118,7 @@ class KernelPicture(Part):
     mean_abs: list[list[float]]
 
 
-class RunRecord(Part):
+class RunRecord(Signed):
     """One spec, one seed, one result."""
 
     schema_version: int = 1
@@ -128,8 +142,3 @@ class RunRecord(Part):
     data: DataOrigin
     code: dict[str, Any]  # {"commit": "...", "dirty": bool}
     lineage: dict[str, Any] = {}
-    digest: str = ""
-
-    def computed_digest(self) -> str:
-        """SHA-256 of the canonical JSON of this record without its digest."""
-        return sha256_of({k: v for k, v in self.model_dump(mode="json").items() if k != "digest"})

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from reproduce.errors import UserError
-from reproduce.records import DataOrigin, Outcome, Part, Snapped
+from reproduce.records import DataOrigin, Outcome, Part, Signed, Snapped
 from reproduce.specs import (
     PROTOCOL_VERSION,
     DataSpec,
@@ -22,7 +19,7 @@ from reproduce.specs import (
     SizeLearning,
     sha256_of,
 )
-from reproduce.store import MEND, NEWER, Unreadable, write_atomically
+from reproduce.store import MEND, Unreadable, read_signed, write_atomically
 
 SCHEMA_VERSION = 1  # the newest that this checkout can read
 
@@ -75,7 +72,7 @@ class SizeClock(Part):
     resumed: int = 0
 
 
-class SizeRecord(Part):
+class SizeRecord(Signed):
     """What one run gave. `history`: at most 100 points, each with v, s and both gradients on v by layer."""
 
     schema_version: int = SCHEMA_VERSION
@@ -91,12 +88,6 @@ class SizeRecord(Part):
     machine: str  # id of RESULTS/machines/<id>.json
     data: DataOrigin
     code: dict[str, Any]
-    digest: str = ""
-
-    def signed(self) -> SizeRecord:
-        """This record with the digest that belongs to it."""
-        content = {key: value for key, value in self.model_dump(mode="json").items() if key != "digest"}
-        return self.model_copy(update={"digest": sha256_of(content)})
 
 
 class SizeStore:
@@ -141,24 +132,10 @@ class SizeStore:
 
 def read_size_record(path: Path) -> SizeRecord:
     """Read and check one file. Raises `Unreadable` with the fault and the mend."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Unreadable(f"cannot be read as JSON; {MEND}") from fault
-    if not isinstance(raw, dict) or raw.get("kind") != "size_learning":
-        raise Unreadable(f"is no record of size learning; {MEND}")
-    version = raw.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Unreadable(NEWER)
-    try:
-        if raw.get("digest") != sha256_of({key: value for key, value in raw.items() if key != "digest"}):
-            raise Unreadable(f"its content does not match its digest; {MEND}")
-        record = SizeRecord.model_validate(raw)
-    except ValidationError as fault:
-        where = ".".join(str(part) for part in fault.errors()[0]["loc"])
-        raise Unreadable(f"is no valid record (at {where}); {MEND}") from fault
-    except ValueError as fault:  # NaN, which no record holds
-        raise Unreadable(f"holds a value that no record may hold; {MEND}") from fault
+    def kind(raw: dict[str, Any]) -> type[SizeRecord] | None:
+        return SizeRecord if raw.get("kind") == "size_learning" else None
+
+    raw, record = read_signed(path, kind, newest=SCHEMA_VERSION, what="record of size learning", valid="record")
     if path.stem != f"{record.case.arm}-{case_id_of(raw['case'], record.protocol_version)}":
         raise Unreadable(f"its name does not belong to its content; {MEND}")
     return record

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from reproduce.errors import UserError
 from reproduce.naming import millions
-from reproduce.records import RunRecord
+from reproduce.records import RunRecord, Signed
 from reproduce.specs import PROTOCOL_VERSION, RunSpec, sha256_of
 
 try:
@@ -27,6 +27,7 @@ NEWER = "written by a newer version; update this checkout"
 # What may differ between two runs of one spec and seed.
 INCIDENTAL = frozenset({"clock", "machine", "code", "lineage", "digest"})
 
+S = TypeVar("S", bound=Signed)
 _Stamp = tuple[int, int]  # modification time in ns, size: when both stay, the file is not read again
 
 
@@ -106,7 +107,7 @@ class Store:
             if result_of(old) != result_of(record):
                 raise UserError(f"{self._short(path)}: holds a different result of the same run; move it away first")
             return path
-        document = record.model_copy(update={"digest": record.computed_digest()}).model_dump(mode="json")
+        document = record.signed().model_dump(mode="json")
         RunRecord.model_validate(document)  # what could not be read again is not written
         write_atomically(path, document)
         return path
@@ -167,9 +168,38 @@ def _answers(record: RunRecord, spec: RunSpec, seed: int) -> bool:
     return record.seed == seed and record.protocol_version == PROTOCOL_VERSION and record.spec == spec
 
 
-def result_of(record: RunRecord) -> dict[str, Any]:
-    """What two runs of one spec and seed must share."""
+def result_of(record: Signed) -> dict[str, Any]:
+    """What two runs of one spec and seed, or of one case, must share."""
     return record.model_dump(mode="json", exclude=set(INCIDENTAL))
+
+
+def read_signed(
+    path: Path, kind: Callable[[dict[str, Any]], type[S] | None], *, newest: int, what: str, valid: str
+) -> tuple[dict[str, Any], S]:
+    """The content of a record's file, and the record. Raises `Unreadable` with the fault and the mend.
+
+    kind: the model of a content, None if it is none of ours. newest: the schema that this checkout can read. what,
+    valid: how messages name a content of another kind, and one that does not fit the model.
+    """
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as fault:
+        raise Unreadable(f"cannot be read as JSON; {MEND}") from fault
+    model = kind(raw) if isinstance(raw, dict) else None
+    if model is None:
+        raise Unreadable(f"is no {what}; {MEND}")
+    version = raw.get("schema_version")
+    if isinstance(version, int) and version > newest:
+        raise Unreadable(NEWER)
+    try:
+        if raw.get("digest") != sha256_of({key: value for key, value in raw.items() if key != "digest"}):
+            raise Unreadable(f"its content does not match its digest; {MEND}")
+        return raw, model.model_validate(raw)
+    except ValidationError as fault:
+        where = ".".join(str(part) for part in fault.errors()[0]["loc"])
+        raise Unreadable(f"is no valid {valid} (at {where}); {MEND}") from fault
+    except ValueError as fault:  # NaN, which no record holds
+        raise Unreadable(f"holds a value that no record may hold; {MEND}") from fault
 
 
 def read_record(path: Path) -> RunRecord:
@@ -177,24 +207,10 @@ def read_record(path: Path) -> RunRecord:
 
     The digest and the ids are computed from the file as it stands, so records of older schemas keep theirs.
     """
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Unreadable(f"cannot be read as JSON; {MEND}") from fault
-    if not isinstance(raw, dict) or not {"spec", "metrics", "schema_version"} <= raw.keys():
-        raise Unreadable(f"is no run record; {MEND}")
-    version = raw["schema_version"]
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Unreadable(NEWER)
-    try:
-        if raw.get("digest") != sha256_of({key: value for key, value in raw.items() if key != "digest"}):
-            raise Unreadable(f"its content does not match its digest; {MEND}")
-        record = RunRecord.model_validate(raw)
-    except ValidationError as fault:
-        where = ".".join(str(part) for part in fault.errors()[0]["loc"])
-        raise Unreadable(f"is no valid record (at {where}); {MEND}") from fault
-    except ValueError as fault:
-        raise Unreadable(f"holds a value that no record may hold; {MEND}") from fault
+    def kind(raw: dict[str, Any]) -> type[RunRecord] | None:
+        return RunRecord if {"spec", "metrics", "schema_version"} <= raw.keys() else None
+
+    raw, record = read_signed(path, kind, newest=SCHEMA_VERSION, what="run record", valid="record")
     spec_id = sha256_of({"spec": raw["spec"], "protocol_version": record.protocol_version})
     if record.spec_id != spec_id or not record.run_id == path.stem == f"{spec_id[:16]}-s{record.seed}":
         raise Unreadable(f"its name or ids do not belong to its spec and seed; {MEND}")

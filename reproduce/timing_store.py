@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import TypeVar
-
-from pydantic import ValidationError
+from typing import Any, TypeVar
 
 from reproduce.errors import UserError
-from reproduce.specs import RunSpec, sha256_of
-from reproduce.store import MEND, NEWER, Unreadable, slug, write_atomically
-from reproduce.timings import PairTiming, RowTiming, Timing, row_timing_id, with_digest
+from reproduce.specs import RunSpec
+from reproduce.store import MEND, Unreadable, read_signed, slug, write_atomically
+from reproduce.timings import PairTiming, RowTiming, Timing, row_timing_id
 
 SCHEMA_VERSION = 1  # the newest that this checkout can read
 KINDS: dict[str, type[RowTiming] | type[PairTiming]] = {"timing": RowTiming, "timing_pair": PairTiming}
@@ -83,7 +80,7 @@ class TimingStore:
                 raise UserError(problem)
             if counts(read_timing(path)):
                 return path
-        write_atomically(path, with_digest(record).model_dump(mode="json"))
+        write_atomically(path, record.signed().model_dump(mode="json"))
         return path
 
     def _all(self, kind: type[T]) -> list[T]:
@@ -115,25 +112,11 @@ def counts(record: Timing) -> bool:
 
 def read_timing(path: Path) -> Timing:
     """Read and check one file. Raises `Unreadable` with the fault and the mend."""
-    try:
-        raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
-        raise Unreadable(f"cannot be read as JSON; {MEND}") from fault
-    kind = KINDS.get(str(raw.get("kind"))) if isinstance(raw, dict) else None
-    if kind is None:
-        raise Unreadable(f"is no timing; {MEND}")
-    version = raw.get("schema_version")
-    if isinstance(version, int) and version > SCHEMA_VERSION:
-        raise Unreadable(NEWER)
-    try:
-        if raw.get("digest") != sha256_of({key: value for key, value in raw.items() if key != "digest"}):
-            raise Unreadable(f"its content does not match its digest; {MEND}")
-        record = kind.model_validate(raw)
-    except ValidationError as fault:
-        where = ".".join(str(part) for part in fault.errors()[0]["loc"])
-        raise Unreadable(f"is no valid timing (at {where}); {MEND}") from fault
-    except ValueError as fault:  # NaN, which no record holds
-        raise Unreadable(f"holds a value that no record may hold; {MEND}") from fault
+    def kind(raw: dict[str, Any]) -> type[RowTiming] | type[PairTiming] | None:
+        return KINDS.get(str(raw.get("kind")))
+
+    record: Timing
+    _, record = read_signed(path, kind, newest=SCHEMA_VERSION, what="timing", valid="timing")
     if not path.stem.endswith(f"-{record.timing_id}"):
         raise Unreadable(f"its name does not belong to its content; {MEND}")
     return record

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from reproduce.records import Part
+from reproduce.records import Part, Signed
 from reproduce.specs import RunSpec, sha256_of
 
 RANDOM = "random"  # `DataSpec.source` of a timing: random images of the data set's shape and count
@@ -63,7 +63,7 @@ class Certificate(Part):
     invalid: str = ""  # why these seconds are no timing; empty: they are
 
 
-class RowTiming(Part):
+class RowTiming(Signed):
     """Seconds per epoch of one row on one machine."""
 
     schema_version: int = 1
@@ -83,7 +83,6 @@ class RowTiming(Part):
     code: dict[str, Any]
     started: str  # ISO 8601, UTC
     finished: str
-    digest: str = ""
 
 
 class Side(Part):
@@ -100,7 +99,7 @@ class Side(Part):
     steps_in_block: int = 1
 
 
-class PairTiming(Part):
+class PairTiming(Signed):
     """How many times as long `a` takes as `b`, side by side in one process."""
 
     schema_version: int = 1
@@ -124,7 +123,6 @@ class PairTiming(Part):
     code: dict[str, Any]
     started: str
     finished: str
-    digest: str = ""
 
 
 Timing = RowTiming | PairTiming
@@ -140,12 +138,6 @@ def pair_timing_id(a: Side, b: Side, level: str, device: str) -> str:
     asked = {"name", "spec", "stage", "kernel_size", "full_grid"}
     sides = [side.model_dump(mode="json", include=asked) for side in (a, b)]
     return sha256_of({"sides": sides, "level": level, "device": device})[:16]
-
-
-def with_digest(record: RowTiming | PairTiming) -> RowTiming | PairTiming:
-    """The record with the SHA-256 of its canonical JSON without the digest."""
-    content = {key: value for key, value in record.model_dump(mode="json").items() if key != "digest"}
-    return record.model_copy(update={"digest": sha256_of(content)})
 
 
 def epoch_seconds(record: RowTiming) -> tuple[float, float] | None:

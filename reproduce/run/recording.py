@@ -44,7 +44,7 @@ def record_of(run: Run, result: Result) -> RunRecord:
         data=run.dataset.origin,
         code=code(),
     )
-    return record.model_copy(update={"digest": record.computed_digest()})
+    return record.signed()
 
 
 def clock_of(run: Run, result: Result) -> Clock:
