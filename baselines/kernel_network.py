@@ -8,6 +8,7 @@ zeros beyond the crop as it now is. `look`, now and then, renews the windows and
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import repeat
 from typing import NamedTuple
 
 import torch
@@ -33,6 +34,18 @@ def layers_of(module: nn.Module, prefix: str = "") -> Iterator[tuple[str, Kernel
             yield prefix + name, child
         else:
             yield from layers_of(child, f"{prefix}{name}.")
+
+
+def _widened(size: Size, horizon: int, margin: int) -> Size:
+    """The window around a crop."""
+    kh, kw = (min(max(side + 2 * margin, 3), horizon) for side in size)
+    return kh, kw
+
+
+def _has_room(window: Size, size: Size, horizon: int, room: range) -> bool:
+    """Whether a window has as many positions beyond the crop on each side as asked, or ends at the horizon."""
+    slack = [(wide - side) // 2 for wide, side in zip(window, size, strict=True)]
+    return all(one in room or (wide == horizon and one < room.start) for one, wide in zip(slack, window, strict=True))
 
 
 class KernelNetwork(nn.Module):
@@ -90,11 +103,12 @@ class KernelNetwork(nn.Module):
             layer.hold(size)
         self.margin = self.windows = self.outgrown = None
 
-    def reserve(self, margin: int | None) -> None:
+    def reserve(self, margin: int | None, windows: Sequence[Size] | None = None) -> None:
         """From now on kernels are made on windows, `margin` positions wider on each side than the crops now are.
 
-        Exact as long as no crop is wider than its window, which `look` tells. None ends it. Ends `hold`. Raises
-        `ValueError` for a margin below 0 or layers without masks.
+        Exact as long as no crop is wider than its window, which `look` tells. windows: those that `reserved()` told, to
+        go on with. None as margin ends it. Ends `hold`. Raises `ValueError` for a margin below 0 or layers without
+        masks.
         """
         if margin is not None and margin < 0:
             raise ValueError(f"the margin around the crops must be 0 positions or more; got {margin}")
@@ -102,23 +116,43 @@ class KernelNetwork(nn.Module):
         for layer in masked.values():
             layer.held = layer.reserved = None
         self.margin, self.windows, self.outgrown = margin, None, None
-        if margin is not None:
+        if margin is not None and windows is not None:
+            self._set_windows(windows)
+        elif margin is not None:
             self.look()
 
-    def look(self) -> Look:
-        """Renews the windows that are reserved, by a transfer from the device. Needs `reserve` before."""
+    def reserved(self) -> list[Size]:
+        """The windows (kh, kw) by layer, in forward order; empty unless there are any."""
+        return [layer.reserved for layer in self._with_masks().values() if layer.reserved is not None]
+
+    def look(self, room: range | None = None) -> Look:
+        """Renews the windows that are reserved, by a transfer from the device. Needs `reserve` before.
+
+        room: positions on each side of a crop; the windows stay as they are while each has so many (at the horizon it
+        may have fewer), since new ones cost a new graph.
+        """
         if self.margin is None:
             raise ValueError("there are no windows to look at before reserve(margin)")
-        masked = self._with_masks()
+        masked, before = self._with_masks(), self.reserved()
         outgrown = [] if self.outgrown is None else self.outgrown.any(1).tolist()
-        before = [layer.reserved for layer in masked.values()]
-        for layer, size in zip(masked.values(), crop_sizes(list(masked.values())), strict=True):
-            kh, kw = (min(max(side + 2 * self.margin, 3), layer.horizon) for side in size)
+        sizes, horizons = crop_sizes(list(masked.values())), [layer.horizon for layer in masked.values()]
+        if room is None or not before or not all(map(_has_room, before, sizes, horizons, repeat(room))):
+            self._set_windows([_widened(*each, self.margin) for each in zip(sizes, horizons, strict=True)])
+        elif self.outgrown is not None:
+            self.outgrown.zero_()
+        return Look([name for name, is_out in zip(masked, outgrown, strict=False) if is_out], before != self.reserved())
+
+    def _set_windows(self, sizes: Sequence[Size]) -> None:
+        """Where tensors stand already, in place: a graph that was captured with them goes on using them."""
+        masked = list(self._with_masks().values())
+        for layer, (kh, kw) in zip(masked, sizes, strict=True):
             layer.reserved = kh, kw
-        after = [layer.reserved for layer in masked.values()]
-        windows = torch.tensor(after, device=next(iter(masked.values())).mask_params.device)
-        self.windows, self.outgrown = (windows - 1) // 2, torch.zeros_like(windows, dtype=torch.bool)
-        return Look([name for name, is_out in zip(masked, outgrown, strict=False) if is_out], before != after)
+        reaches = (torch.tensor(sizes, device=masked[0].mask_params.device) - 1) // 2
+        if self.windows is None or self.outgrown is None:
+            self.windows, self.outgrown = reaches, torch.zeros_like(reaches, dtype=torch.bool)
+        else:
+            self.windows.copy_(reaches)
+            self.outgrown.zero_()
 
     def _compare(self) -> None:
         """Notes on the device whether crops are wider than what is reserved for them."""

@@ -17,6 +17,7 @@ from baselines.published_layout import CONSTANTS, Shape, Structure, own_name, sh
 
 WRAPPERS = ("state_dict", "model_state_dict", "model", "module", "net")  # keys that a state dict may lie under
 PREFIXES = ("module.", "model.", "net.")
+DEEPEST = 10  # wrappers within each other
 THRESHOLD = 0.1  # the authors' constant for the crop
 INTEGERS = ("train_length", "num_batches_tracked")
 
@@ -64,13 +65,15 @@ def read_published(state_dict: Mapping[str, Any], *, horizon: int | None = None)
 
 def unwrapped(state_dict: Mapping[str, Any]) -> dict[str, Tensor]:
     """The tensors by name, out of `{"state_dict": ...}` and the like, without a prefix that all names share."""
-    while isinstance(state_dict, Mapping):
+    for _ in range(DEEPEST):
+        if not isinstance(state_dict, Mapping):
+            raise ValueError(f"a state dict, which maps names to tensors, is expected; got {type(state_dict).__name__}")
         inner = next((key for key in WRAPPERS if isinstance(state_dict.get(key), Mapping)), None)
         if inner is None:
             break
         state_dict = state_dict[inner]
-    else:
-        raise ValueError(f"a state dict, which maps names to tensors, is expected; got {type(state_dict).__name__}")
+    else:  # one that lies in itself, say
+        raise ValueError("a state dict, which maps names to tensors, is expected; got dicts within dicts alone")
     for key, value in state_dict.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise ValueError(f"{key!r} holds {type(value).__name__}: a state dict of names and tensors is expected")
@@ -84,16 +87,19 @@ def structure_of(tensors: Mapping[str, Tensor]) -> Structure:
     """What the keys say; magnet and gabor differ by the axes of gamma, a majority of which decides."""
     siren = any(".Kernel.kernel_net." in key for key in tensors)
     axes = Counter(value.shape[-1] for key, value in tensors.items() if key.endswith(".gamma") and value.ndim)
-    filters = any(".Kernel.filters." in key for key in tensors)
-    if siren or (filters and not axes):
+    filtered = any(".Kernel.filters." in key for key in tensors)
+    if siren or (filtered and not axes):
         kernel_net = "siren" if siren else "fourier"
     else:
         kernel_net = "gabor" if axes and axes.most_common(1)[0][0] == 1 else "magnet"
     blocks = 1 + _greatest(r"blocks\.(\d+)\.", tensors, at_least=0)
+    filters = 0 if siren else 1 + _greatest(r".*\.Kernel\.filters\.(\d+)\.", tensors, at_least=1)
+    if blocks * max(filters, 1) > len(tensors) + 100:  # a number in a name costs nothing, its network would
+        raise ValueError(f"the names are of {blocks:,} blocks with {filters:,} filters: of too few tensors for these")
     return Structure(
         kernel_net=kernel_net,
         masked=any(key.endswith(".mask_params") for key in tensors),
-        filters=0 if siren else 1 + _greatest(r".*\.Kernel\.filters\.(\d+)\.", tensors, at_least=1),
+        filters=filters,
         shortcuts=tuple(any(key.startswith(f"blocks.{i}.shortcut.") for key in tensors) for i in range(blocks)),
     )
 
@@ -136,7 +142,7 @@ def compare(tensors: Mapping[str, Tensor], expected: Mapping[str, Shape], what: 
     for key, shape in expected.items():
         if key not in tensors or tuple(tensors[key].shape) != shape:
             raise ValueError(_complaint(key, tensors, shape))
-        if tensors[key].is_floating_point() == key.endswith(INTEGERS):
+        if tensors[key].is_floating_point() == key.endswith(INTEGERS) or tensors[key].is_complex():
             kind = "integers" if key.endswith(INTEGERS) else "floating-point numbers"
             raise ValueError(f"{key} holds {tensors[key].dtype}: {kind} are expected")
     surplus = next((key for key in tensors if key not in expected), None)
@@ -163,6 +169,6 @@ def horizon_of_layers(tensors: Mapping[str, Tensor], told: int | None) -> int:
     for key, value in tensors.items():
         if key.endswith(".train_length") and int(value) != first:
             raise ValueError(f"{key} is {int(value)}: {first} is expected, as in the first layer")
-        if key.endswith(".mask_threshold") and abs(float(value) - THRESHOLD) > 1e-6:
+        if key.endswith(".mask_threshold") and not abs(float(value) - THRESHOLD) <= 1e-6:
             raise ValueError(f"{key} is {float(value):g}: {THRESHOLD} is expected, the authors' constant")
     return horizon

@@ -7,7 +7,6 @@ pool, four stages with 64 to 512 channels of two basic blocks each, 1x1 convolut
 
 from __future__ import annotations
 
-import torchvision
 from torch import nn
 
 
@@ -18,7 +17,9 @@ def resnet18(*, in_channels: int = 3, num_classes: int = 10, image_size: int = 9
     """
     if image_size < 1:
         raise ValueError(f"ResNet-18 takes images of 1 pixel or more a side; got {image_size}")
-    net = torchvision.models.resnet18(weights=None, num_classes=num_classes)
+    from torchvision import models  # takes seconds to import, and no other network needs it
+
+    net = models.resnet18(weights=None, num_classes=num_classes)
     if in_channels != 3:
         net.conv1 = nn.Conv2d(in_channels, 64, 7, stride=2, padding=3, bias=False)
         nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
+
+
+class Keeper(Protocol):
+    """Keeps the newest state, of tensors, numbers, strings, lists and dicts, in a way of its own."""
+
+    def save(self, state: dict[str, Any]) -> None: ...
+
+    def load(self, device: torch.device) -> dict[str, Any] | None: ...
 
 
 def rng_state(device: torch.device) -> list[Tensor]:
@@ -30,31 +38,51 @@ def set_rng_state(states: Sequence[Tensor], device: torch.device) -> None:
         torch.cuda.set_rng_state(states[1].cpu(), device)
 
 
-def save(file: Path, identity: dict[str, Any], state: dict[str, Any]) -> None:
-    """Written beside its place, synchronised, then moved there: a kill leaves the old state or the new one."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    partial = file.with_name(file.name + ".partial")
-    with partial.open("wb") as stream:
-        torch.save({"identity": identity, **state}, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(partial, file)
+class File:
+    """The `Keeper` for a path: one file, as `torch.save` writes it."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def save(self, state: dict[str, Any]) -> None:
+        """Written beside its place, synchronised, then moved there: a kill leaves the old state or the new one."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(self.path.name + ".partial")
+        with partial.open("wb") as stream:
+            torch.save(state, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(partial, self.path)
+
+    def load(self, device: torch.device) -> dict[str, Any] | None:
+        """None where there is no file. Raises `ValueError` for a damaged one."""
+        if not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location=device, weights_only=True)
+            if not isinstance(state["identity"], dict):
+                raise TypeError("no identity")
+        except Exception as error:
+            raise ValueError(
+                f"checkpoint {self} cannot be read ({type(error).__name__}); delete it to start anew"
+            ) from error
+        found: dict[str, Any] = state
+        return found
 
 
-def load(file: Path, identity: dict[str, Any], device: torch.device) -> dict[str, Any] | None:
+def load(keeper: Keeper, identity: dict[str, Any], device: torch.device) -> dict[str, Any] | None:
     """The saved state, or None where there is none. Raises `ValueError` for another call's state or a damaged file."""
-    if not file.exists():
+    state = keeper.load(device)
+    if state is None:
         return None
-    try:
-        state: dict[str, Any] = torch.load(file, map_location=device, weights_only=True)
-        saved = state.pop("identity")
-    except Exception as error:
-        raise ValueError(
-            f"checkpoint {file} cannot be read ({type(error).__name__}); delete it to start anew"
-        ) from error
+    saved = state.pop("identity", None)
     if saved != identity:
-        differs = ", ".join(key for key in identity | saved if saved.get(key) != identity.get(key))
+        other = saved if isinstance(saved, dict) else {}
+        differs = ", ".join(key for key in identity | other if other.get(key) != identity.get(key))
         raise ValueError(
-            f"checkpoint {file} belongs to another call (differs in: {differs}); delete it or name another"
+            f"checkpoint {keeper} belongs to another call (differs in: {differs}); delete it or name another"
         )
     return state

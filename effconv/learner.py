@@ -21,6 +21,7 @@ from effconv.conversion import with_predicted
 from effconv.graph_steps import GraphSteps
 from effconv.kernel_predictor import KERNEL_PREDICTORS, GRUPredictor, Layer
 from effconv.mask import mask_profiles
+from effconv.peers import Peers
 from effconv.readings import Readings, Settings
 from effconv.result import History, KernelSizes
 from effconv.size_predictor import SizePredictor, round_half_up
@@ -43,6 +44,7 @@ class SizeLearner:
     engine: one of `ENGINES`. report_every: how many steps late engine `graph` may tell of a step. autocast: a type such
     as `torch.bfloat16` that the CNN computes in where autocast allows; predictors, weights and sizes keep theirs.
     planted: (L,) a constant that every step adds to the gradient on v; the class gradient is told without it.
+    peers: the processes that share every batch, on steps of another engine than `graph`.
     Raises `BudgetError` for a budget out of reach, `ValueError` for an engine that there is not or that has no kernel
     predictor of this reading, or for another number of planted values than layers.
     """
@@ -57,9 +59,12 @@ class SizeLearner:
         report_every: int = 50,
         autocast: torch.dtype | None = None,
         planted: Sequence[float] | None = None,
+        peers: Peers | None = None,
     ) -> None:
         if engine not in ENGINES:
             raise ValueError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+        if peers is not None and engine == "graph":
+            raise ValueError("engine 'graph' cannot share its steps with other processes; use engine='plain'")
         convs = [conv for name in names if isinstance(conv := model.get_submodule(name), nn.Conv2d)]
         self.layers = [Layer(conv.out_channels, conv.in_channels, conv.kernel_size[0]) for conv in convs]
         self.costs = [layer.out_channels * layer.in_channels for layer in self.layers]
@@ -67,7 +72,7 @@ class SizeLearner:
         total = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
         self.fixed = BUDGET_SCOPES[readings.budget_scope](total, count(own, self.costs))  # R-05
         self.settings, self.readings, self.names = settings, readings, names
-        self.engine, self.autocast = engine, autocast
+        self.engine, self.autocast, self.peers = engine, autocast, peers
         like = convs[0].weight
         self.cnn = copy.deepcopy(model)
         self.predicted = with_predicted(self.cnn, names, settings.max_size, readings.padding)
@@ -162,10 +167,12 @@ class SizeLearner:
         self.optimizer.zero_grad(set_to_none=True)
         v, v_mask, sizes = self.set_kernels()
         outputs, loss = self.forward(images, labels, loss_fn)
-        if not math.isfinite(loss_value := loss.item()):
+        if not math.isfinite(loss_value := self.over_peers(loss, len(images)).item()):
             raise DivergedError(f"the loss is {loss_value}")
         loss.backward()  # type: ignore[no-untyped-call]
         class_grad = torch.zeros_like(v) if v_mask.grad is None else v_mask.grad
+        if self.peers is not None:
+            self.peers.average([class_grad, *self.gradients()], len(images))
         seen = self._seen(v, sizes, class_grad)
         accuracy = self.accuracy(outputs, labels)
         accuracy_value = None if accuracy is None else accuracy.item()
@@ -180,6 +187,19 @@ class SizeLearner:
         with torch.autocast(images.device.type, self.autocast, cache_enabled=False):
             outputs = self.cnn(images)
             return outputs, loss_fn(outputs, labels)
+
+    def over_peers(self, loss: Tensor, images: int) -> Tensor:
+        """L_class over the whole batch, of which the peers have the rest; without peers, the loss itself."""
+        if self.peers is None:
+            return loss
+        mean = loss.detach().clone()
+        self.peers.average([mean], images)
+        return mean
+
+    def gradients(self) -> list[Tensor]:
+        """Those that there are: between the two backward passes of a step, the class loss's on all but theta_sp."""
+        parameters = itertools.chain.from_iterable(group["params"] for group in self.optimizer.param_groups)
+        return [parameter.grad for parameter in parameters if parameter.grad is not None]
 
     def budget_step(self) -> dict[str, Any]:
         """The same step on lambda L_param alone: no batch, no class loss, so that theta_sp is all that moves."""

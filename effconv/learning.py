@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from effconv import checkpoints
 from effconv.conversion import Selection, find_learnable
 from effconv.learner import SizeLearner
+from effconv.peers import Peers
 from effconv.readings import Readings, Settings
 from effconv.result import History, KernelSizes
 
@@ -72,7 +73,7 @@ def learn_kernel_sizes(
     device: torch.device | str | None = None,
     seed: int = 0,
     callback: Callable[[Step], object] | None = None,
-    checkpoint: str | Path | None = None,
+    checkpoint: str | Path | checkpoints.Keeper | None = None,
     checkpoint_every: float = 120.0,
     readings: Readings | None = None,
     lam: float = 2.0,
@@ -84,6 +85,7 @@ def learn_kernel_sizes(
     report_every: int = 50,
     autocast: torch.dtype | None = None,
     planted: Sequence[float] | None = None,
+    peers: Peers | None = None,
 ) -> KernelSizes:
     """Learns the kernel sizes of a CNN under a parameter budget: lines 1-9 of Algorithm 1.
 
@@ -94,8 +96,9 @@ def learn_kernel_sizes(
     layers: shell patterns over module names, or a predicate (name, module); default: all but the first convolution.
     loss_fn: (model output, labels) -> scalar L_class. lam: lambda of Eq. 8.
     callback: called with a `Step` after each optimiser step; what it raises passes through, with the state saved.
-    checkpoint: a file to resume from, written after each epoch and every `checkpoint_every` seconds. The result equals
-        that of an uninterrupted call if the batches of an epoch do not depend on state of their own.
+    checkpoint: a file to resume from, written after each epoch and every `checkpoint_every` seconds; or an object with
+        `save(state)` and `load(device)` that keeps it elsewhere. The result equals that of an uninterrupted call if
+        the batches of an epoch do not depend on state of their own.
     readings: which reading of the paper each part follows.
     engine: `plain`; `graph`, which on CUDA runs whole steps as CUDA graphs without waiting for the device, so that
         the callback hears of a step, and a divergence is noticed, up to `report_every` steps late; or `loop`, the
@@ -103,6 +106,9 @@ def learn_kernel_sizes(
     autocast: `torch.bfloat16`, say, for the CNN and the loss where autocast allows; all parameters keep their type.
     planted: by layer, a constant that every step adds to the gradient on v, to learn how strong a say would be heard.
         What the history holds of the class gradient is without it.
+    peers: for a call that several processes make alike, each with its own part of every batch: how they average their
+        gradients. `accuracy` is then of this process's part; all else equals one process with whole batches, where the
+        network treats each image alone (batch norm does not). Not for engine `graph`.
 
     Raises `BudgetError` (a `ValueError`) for a budget that no sizes meet within `tolerance`, `ValueError` for batches
     or layers that cannot be used, `DivergedError` when the loss is no longer finite.
@@ -121,9 +127,10 @@ def learn_kernel_sizes(
     )
     where = torch.device(device or next((p.device for p in model.parameters()), torch.device("cpu")))
     with torch.random.fork_rng(devices=[where] if where.type == "cuda" else []):
-        run = _Run(model, batches, settings, readings, layers, where, engine, report_every, autocast, planted)
+        run = _Run(model, batches, settings, readings, layers, where, engine, report_every, autocast, planted, peers)
         if checkpoint is not None:
-            run.keep(Path(checkpoint), checkpoint_every)
+            keeper = checkpoints.File(checkpoint) if isinstance(checkpoint, str | Path) else checkpoint
+            run.keep(keeper, checkpoint_every)
         run.train(loss_fn, callback)
     return run.learner.result(model, run.history, run.left_alone)
 
@@ -143,17 +150,18 @@ class _Run:
         report_every: int,
         autocast: torch.dtype | None,
         planted: Sequence[float] | None,
+        peers: Peers | None,
     ) -> None:
         self.opening = _epochs(batches, settings.seed, device)
         (images, _), self.first_epoch = _peek(next(self.opening), 0)
-        self.device, self.settings = device, settings
+        self.device, self.settings, self.peers = device, settings, peers
         model = copy.deepcopy(model).to(device).train()
         names, self.left_alone = find_learnable(model, images[:2].to(device), layers)
         checkpoints.seed_rng(settings.seed, device)  # so the start depends on the seed alone, not on the data
-        self.learner = SizeLearner(model, names, settings, readings, engine, report_every, autocast, planted)
+        self.learner = SizeLearner(model, names, settings, readings, engine, report_every, autocast, planted, peers)
         self.history = History()
         self.epoch = self.batch = 0  # done
-        self.file: Path | None = None
+        self.keeper: checkpoints.Keeper | None = None
         shapes = {name: list(parameter.shape) for name, parameter in model.named_parameters()}
         self.identity = asdict(settings) | asdict(readings) | {"layers": names, "network": shapes}
         if engine != "plain":
@@ -163,9 +171,9 @@ class _Run:
         if planted is not None:
             self.identity["planted"] = list(planted)
 
-    def keep(self, file: Path, every: float) -> None:
-        self.file, self.every, self.saved_at = file, every, time.monotonic()
-        state = checkpoints.load(file, self.identity, self.device)
+    def keep(self, keeper: checkpoints.Keeper, every: float) -> None:
+        self.keeper, self.every, self.saved_at = keeper, every, time.monotonic()
+        state = checkpoints.load(keeper, self.identity, self.device)
         if state is None:
             return
         self.learner.load_state(state["learner"])
@@ -173,12 +181,12 @@ class _Run:
         self.epoch, self.batch, self.resumed_rng = state["epoch"], state["batch"], state["rng"]
 
     def save(self) -> None:
-        if self.file is None:
+        if self.keeper is None:
             return
         self.saved_at = time.monotonic()
-        state = {"epoch": self.epoch, "batch": self.batch, "rng": checkpoints.rng_state(self.device)}
-        state |= {"learner": self.learner.state(), "history": self.history.state()}
-        checkpoints.save(self.file, self.identity, state)
+        state = {"identity": self.identity, "epoch": self.epoch, "batch": self.batch}
+        state |= {"rng": checkpoints.rng_state(self.device), "learner": self.learner.state()}
+        self.keeper.save(state | {"history": self.history.state()})
 
     def train(self, loss_fn: Callable[[Any, Tensor], Tensor], callback: Callable[[Step], object] | None) -> None:
         resumed_epoch, resumed_batch = self.epoch, self.batch
@@ -205,10 +213,13 @@ class _Run:
             found = self.learner.advance(images.to(self.device), labels.to(self.device), loss_fn)
             self.batch += 1
             self._report(found, callback)
-            if self.file is not None and time.monotonic() - self.saved_at > self.every:
+            if self.keeper is not None and time.monotonic() - self.saved_at > self.every:
                 self._report(self.learner.flush(), callback)
                 self.save()
         self._report(self.learner.flush(), callback)
+        if self.peers is not None:
+            weights = [parameter for group in self.learner.optimizer.param_groups for parameter in group["params"]]
+            self.peers.check([self.learner.last, *weights], "soft sizes and weights")
         self.epoch, self.batch = self.epoch + 1, 0
         self.save()
 

@@ -118,6 +118,7 @@ class TestNumber3:
         assert abs(count(sizes, run.costs) / budget - 1) <= 0.01
 
 
+@pytest.mark.slow
 def test_number_4_soft_stays_on_budget() -> None:
     tail = drive(20, 660_000, value="soft").soft[1_000:]
     assert tail.abs().max() <= 0.01
