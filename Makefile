@@ -30,7 +30,7 @@ test: install ## every test that is not marked slow
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'not slow' -n 2
 
 test-all: install ## every test, the slow ones too
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lint: install ## ruff, mypy, import-linter
 	$(BIN)/ruff check

@@ -1,10 +1,11 @@
 """What a GPU at hand for a few minutes is used for, in one command: correctness, ceilings, seconds per epoch.
 
 The points, in this order: the tests marked `cuda`; the tests that hold the fast engines against the plain ones; the
-device's ceilings; the seconds of every row with graphs in bf16; the fairness ladder; the seconds of every row with the
-plain engine; then everything measured is packed. A point that fails, or whose time is up, does not keep the next from
-running; how each ended stands at the end, where exit 1 of a timed point may just mean that there is more to do. What
-`--results` holds already is not measured again, so the same command goes on another day.
+device's ceilings; the seconds of every row with graphs in bf16; the fairness ladder; EffConv-20 with three seeds side
+by side; the seconds of every row with the plain engine; then everything measured is packed. A point that fails, or
+whose time is up, does not keep the next from running; how each ended stands at the end, where exit 1 of a timed point
+may just mean that there is more to do. What `--results` holds already is not measured again, so the same command goes
+on another day.
 
     python -m benchmarks.gpu_plan --out DIR           # 9 minutes on one GPU
     python -m benchmarks.gpu_plan --out DIR --tiny    # the rehearsal: under 2 minutes on a CPU
@@ -39,6 +40,7 @@ ENGINE_TESTS = (
     "tests/baselines/test_kernel_batch.py",
 )
 CLAIMS = ("table2", "table1", "table3")  # as time may run out
+SHARED = ("table2", "--rows", "EffConv-20 0.66M", "--precision", "bf16", "--side-by-side", "3")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +78,7 @@ def points(out: Path, results: Path, device: str, *, tiny: bool) -> list[Point]:
         Point(name="ceilings", arguments=measure, most=60),
         Point(name="rows, graphs, bf16", arguments=(*fast, "--precision", "bf16"), share=0.45, budgeted=True),
         Point(name="fairness ladder", arguments=(*clock, *CLAIMS, "--ladder-only"), share=0.6, budgeted=True),
+        Point(name="3 seeds side by side", arguments=(*fast, *SHARED), most=60, budgeted=True),
         Point(name="rows, plain", arguments=(*clock, "--no-ladder"), budgeted=True),
     ]
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import calendar
 import io
-import json
 import os
 import re
+import shutil
 import struct
 import time
 import zipfile
@@ -20,31 +20,41 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from reproduce import study_plans
 from reproduce.errors import UserError
 from reproduce.known_answers import KnownAnswer, KnownStore, read_known
 from reproduce.records import RunRecord
 from reproduce.size_records import SizeRecord, SizeStore, read_size_record
 from reproduce.specs import sha256_of
-from reproduce.store import MEND, Store, Unreadable, locked, place, read_record, result_of, slug
+from reproduce.store import MEND, RESUME, Store, Unreadable, parse_json, place, read_record, result_of, slug
+from reproduce.study_plans import read_plan
 from reproduce.timing_store import TimingStore, counts, read_timing
+from reproduce.traces import TRACES, hold
 
 FORMAT, HEAD, VERSION = "FORMAT", "reproduce-archive", 1
 EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip file knows
-RESUME = ".resume"
 # No part of a name is `..`.
-NAME = re.compile(r"(?:runs|timings|known_answer|sizes|machines|\.resume)(?:/[A-Za-z0-9][\w.+-]*)+", re.ASCII)
+TOPS = ("runs", "timings", "known_answer", "sizes", "plans", "machines", RESUME)
+NAME = re.compile(rf"(?:{'|'.join(map(re.escape, TOPS))})(?:/[A-Za-z0-9][\w.+-]*)+", re.ASCII)
 # Folders of unfinished runs, timings and size learning.
-STATE = re.compile(r"[0-9a-f]{16}-s\d+|timing-[0-9a-f]+-[0-9a-f]{16}|sizes-[0-9a-f]+")
-DAMAGED = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, NotImplementedError, RuntimeError)
+STATE = re.compile(r"[0-9a-f]{16}-s\d+|timing-[0-9a-f]+-[0-9a-f]{16}|sizes-[0-9a-f]{16}-s\d+")
+LONGEST = 200  # letters of one part of a name
+DEFLATED = 100  # times smaller than it was, and more, no archive of records gets, but for a small one
+SMALL = 64 << 20  # bytes
+DAMAGED = (
+    zipfile.BadZipFile, zlib.error, struct.error, EOFError, LookupError, TypeError, ValueError, ArithmeticError,
+    NotImplementedError, RuntimeError,
+)  # fmt: skip
 KINDS = {
     "runs": "record",
     "timings": "timing record",
     "known_answer": "known answer",
     "sizes": "size record",
+    "plans": "plan",
     "machines": "machine file",
     RESUME: "unfinished run",
 }
@@ -102,6 +112,8 @@ def merge(file: Path, results: Path, *, err: Say) -> Tally:
                     take(path)
                 except Unreadable as fault:
                     merging.refuse(path, str(fault))
+                except (ValueError, ArithmeticError):  # such as a budget that is no finite number
+                    merging.refuse(path, f"holds a value that no record may hold; {MEND}")
         for state in sorted((folder / RESUME).glob("*")):
             merging.resume(state)
         return merging.tally
@@ -119,17 +131,20 @@ class _Merge:
             "timings": self.timing,
             "known_answer": self.known_answer,
             "sizes": self.sizes,
+            "plans": self.plan,
         }
         self.records = {_key(record): record for record in Store(results).records()}
 
     def finished(self) -> set[str]:
         """Names that the state of what is recorded here would have."""
         runs = {record.run_id for record in self.records.values() if record.outcome.status != "failed"}
-        return runs | {f"timing-{row.machine}-{row.timing_id}" for row in self.timings.rows() if counts(row)}
+        sizes = {f"sizes-{record.case.case_id}" for record in SizeStore(self.results).records()}
+        timings = {f"timing-{row.machine}-{row.timing_id}" for row in self.timings.rows() if counts(row)}
+        return runs | sizes | timings
 
     def machine(self, path: Path) -> None:
         read_machine(path)
-        target = self.results / "machines" / path.name
+        target = self.place("machines", path.name)
         if not target.exists():
             self.add(path, target)
         elif _json(target) == _json(path):
@@ -140,7 +155,7 @@ class _Merge:
     def run(self, path: Path) -> None:
         record = read_record(path)
         folders = (record.spec.data.name, slug(record.spec), record.spec.protocol)
-        target = self.results.joinpath("runs", *folders, f"{record.run_id}.json")
+        target = self.place("runs", *folders, f"{record.run_id}.json")
         old = self.records.get(_key(record))
         if old is None and target.exists():
             read_record(target)  # unreadable: says so
@@ -156,7 +171,7 @@ class _Merge:
     def timing(self, path: Path) -> None:
         """A measurement that is none (failed, or disturbed) gives way to one, as in `TimingStore.write`."""
         record = read_timing(path)
-        target = self.timings.path(record)
+        target = self.checked(self.timings.path(record))
         old = read_timing(target) if target.exists() else None
         if old is None or (counts(record) and not counts(old)):
             self.add(path, target)
@@ -167,11 +182,21 @@ class _Merge:
 
     def known_answer(self, path: Path) -> None:
         record = read_known(path)
-        self.case(path, record, KnownStore(self.results).path(record.case), read_known)
+        self.case(path, record, self.checked(KnownStore(self.results).path(record.case)), read_known)
 
     def sizes(self, path: Path) -> None:
         record = read_size_record(path)
-        self.case(path, record, SizeStore(self.results).path(record.case), read_size_record)
+        self.case(path, record, self.checked(SizeStore(self.results).path(record.case)), read_size_record)
+
+    def plan(self, path: Path) -> None:
+        plan = read_plan(path)
+        target = self.checked(study_plans.folder(self.results) / path.name)
+        if not target.exists():
+            self.add(path, target)
+        elif read_plan(target).digest == plan.digest:
+            self.tally.same += 1
+        else:
+            raise Unreadable("another plan of this name stands here, and a plan is never changed")
 
     def case(
         self,
@@ -203,7 +228,7 @@ class _Merge:
     def replace_state(self, state: Path, target: Path) -> None:
         """The old files go first, so that no mixture is ever there; the newest comes last, so that it can be redone."""
         try:
-            with locked(target):
+            with hold(target):
                 for path in _state_files(target):
                     path.unlink()
                 for path in sorted(_state_files(state), key=lambda one: one.stat().st_mtime):
@@ -213,10 +238,16 @@ class _Merge:
         else:
             self.tally.added += 1
 
-    def add(self, path: Path, target: Path) -> None:
+    def place(self, *parts: str) -> Path:
+        return self.checked(self.results.joinpath(*parts))
+
+    def checked(self, target: Path) -> Path:
         """Where a record belongs follows from its content, which may hold anything."""
-        if not NAME.fullmatch(target.relative_to(self.results).as_posix()):
+        if not target.is_relative_to(self.results) or not placed(target.relative_to(self.results).as_posix()):
             raise Unreadable("has no place below a results folder")
+        return target
+
+    def add(self, path: Path, target: Path) -> None:
         self.copy(path, target)
         self.tally.added += 1
 
@@ -228,12 +259,22 @@ class _Merge:
         self.tally.refused.append(f"{path.relative_to(self.folder).as_posix()}: {why}")
 
 
+def placed(name: str) -> bool:
+    """Whether a name may stand below a results folder."""
+    return bool(NAME.fullmatch(name)) and all(len(part) <= LONGEST for part in name.split("/")) and len(name) <= 1000
+
+
 def read_machine(path: Path) -> dict[str, Any]:
     """A description of hardware and software. Raises `Unreadable` if its name is not its content's."""
     found = _json(path)
-    if not isinstance(found, dict) or sha256_of(found)[:12] != path.stem:
+    try:
+        whole = isinstance(found, dict) and sha256_of(found)[:12] == path.stem
+    except ValueError:  # NaN
+        whole = False
+    if not whole:
         raise Unreadable(f"is no machine file, or was altered; {MEND}")
-    return found
+    described: dict[str, Any] = found
+    return described
 
 
 READERS: dict[str, Callable[[Path], object]] = {
@@ -241,6 +282,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "timings": read_timing,
     "known_answer": read_known,
     "sizes": read_size_record,
+    "plans": read_plan,
     "machines": read_machine,
 }
 
@@ -265,9 +307,11 @@ def _resume_files(results: Path) -> Iterator[str]:
 
 
 def _state_files(folder: Path) -> list[Path]:
-    """What a run goes on from: neither its lock nor half-written files, nor the version before of one that is there."""
-    spare = ("lock", ".tmp", ".partial")
-    found = [path for path in sorted(folder.glob("*")) if not path.name.endswith(spare)]
+    """What a run goes on from: neither its lock and log nor half-written or damaged files, nor the version before of
+    one that is there.
+    """
+    spare = re.compile(r".*\.(?:tmp|partial|damaged\d*)")
+    found = [path for path in sorted(folder.glob("*")) if path.name not in TRACES and not spare.fullmatch(path.name)]
     return [path for path in found if path.suffix != ".previous" or path.with_suffix("") not in found]
 
 
@@ -289,11 +333,14 @@ def _unpacked(file: Path) -> Iterator[Path]:
     """The entries of an archive in a temporary folder, all checksums verified."""
     with TemporaryDirectory() as folder:
         try:
-            with zipfile.ZipFile(io.BytesIO(file.read_bytes())) as archive:
+            content = file.read_bytes()
+            with zipfile.ZipFile(io.BytesIO(content)) as archive:
+                _check_sizes(archive.infolist(), len(content))
                 for entry in _entries(archive, file):
                     path = Path(folder, entry.filename)
                     path.parent.mkdir(parents=True, exist_ok=True)
-                    path.write_bytes(archive.read(entry))
+                    with archive.open(entry) as source, path.open("wb") as unpacked:
+                        shutil.copyfileobj(source, unpacked)
                     saved = calendar.timegm(entry.date_time)
                     os.utime(path, (saved, saved))
         except DAMAGED as fault:
@@ -301,11 +348,28 @@ def _unpacked(file: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
+def _check_sizes(entries: list[zipfile.ZipInfo], present: int) -> None:
+    """Raises `ValueError` unless what the entries declare can come from the bytes present."""
+    if sum(entry.compress_size for entry in entries) > present:
+        raise ValueError("more bytes than are there")
+    if sum(entry.file_size for entry in entries) > SMALL + DEFLATED * present:
+        raise ValueError("entries that unpack to more than any records")
+    for entry in entries:
+        stored = entry.compress_type == zipfile.ZIP_STORED
+        if not stored and entry.compress_type != zipfile.ZIP_DEFLATED:  # others may ask for any amount of memory
+            raise ValueError("an entry that `reproduce export` does not write")
+        if entry.file_size > (entry.compress_size if stored else SMALL + DEFLATED * entry.compress_size):
+            raise ValueError("an entry of more bytes than are there")
+        if entry.filename == FORMAT and entry.file_size > 100:
+            raise ValueError("no such archive")
+
+
 def _entries(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
     """The files of an archive but for `FORMAT`. Raises `UserError`, or an error of `DAMAGED`."""
     entries = [entry for entry in archive.infolist() if not entry.is_dir()]
     names = [entry.filename for entry in entries]
-    if len(set(names)) != len(names) or FORMAT not in names:
+    known = set(names)
+    if len(known) != len(names) or FORMAT not in known:
         raise ValueError("no such archive")
     head, version = archive.read(FORMAT).decode().split()
     if head != HEAD or int(version) < 1:
@@ -313,7 +377,8 @@ def _entries(archive: zipfile.ZipFile, file: Path) -> list[zipfile.ZipInfo]:
     if int(version) > VERSION:
         raise UserError(f"{file}: written by a newer version; update this checkout")
     for name in names:
-        if name != FORMAT and not NAME.fullmatch(name):
+        inside = any(parent.as_posix() in known for parent in PurePosixPath(name).parents)  # of another file
+        if name != FORMAT and (inside or not placed(name)):
             raise UserError(f"{file}: holds {name!r}, which has no place below a results folder; nothing was taken")
     return [entry for entry in entries if entry.filename != FORMAT]
 
@@ -329,7 +394,7 @@ def _item(name: str) -> str:
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return parse_json(path)
     except (OSError, ValueError):
         return None
 

@@ -5,19 +5,17 @@ from __future__ import annotations
 import errno
 import functools
 import json
-import os
-import signal
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from reproduce import __version__
+from reproduce import __version__, cli_judging, cli_overseeing
+from reproduce.cli_options import CACHE_OPTION, FOLDER, JSON_OPTION, POSITIVE, RESULTS, RESULTS_OPTION, seconds
 from reproduce.errors import Interrupted, UsageError, UserError
-from reproduce.stopping import Stop, margin
+from reproduce.interrupting import stop_on_signals
 
 if TYPE_CHECKING:
     from reproduce.commands import Request
@@ -27,7 +25,7 @@ DATASETS = ("mnist", "cifar10", "stl10", "imagenet32")
 TIMED = ("table1", "table2", "table3", "table4", "figure3")
 PROTOCOLS = ("paper", "quick", "tiny")
 PROTOCOL_OPTIONS = ("protocol", "recipe", "epochs", "size_epochs", "train_images")
-RESULTS, TINY_RESULTS = Path("results"), Path("build/tiny")
+TINY_RESULTS = Path("build/tiny")
 # Faults of the surroundings, not of the code: each gets one line instead of a traceback.
 FULL = (errno.ENOSPC, errno.EDQUOT)
 UNUSABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG)
@@ -65,16 +63,6 @@ def main() -> None:
     """
 
 
-FOLDER = click.Path(file_okay=False, path_type=Path)
-POSITIVE = click.IntRange(min=1)
-
-
-def _seconds(_ctx: click.Context, _option: click.Parameter, text: str | None) -> float | None:
-    from reproduce import naming
-
-    return None if text is None else naming.parse_span(text)
-
-
 ENGINE_OPTIONS = (
     click.option(
         "--engine",
@@ -91,10 +79,21 @@ ENGINE_OPTIONS = (
         help="Of convolutions and products on a GPU.",
     ),
 )
+SHARED_OPTIONS = (
+    click.option(
+        "--gpus-per-run",
+        type=POSITIVE,
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="table4: N GPUs of one machine (N processes on the CPU) share the steps of each run.",
+    ),
+    click.option("--sync-bn", is_flag=True, help="Then batch norm sees the batch of all GPUs, not of each."),
+)
 TIME_BUDGET = click.option(
     "--time-budget",
     metavar="TIME",
-    callback=_seconds,
+    callback=seconds,
     help="Stop inside this time, with everything saved: 90s, 9m or 1.5h. The same command goes on.",
 )
 RUN_OPTIONS = (
@@ -114,16 +113,17 @@ RUN_OPTIONS = (
     click.option("--train-images", type=POSITIVE, help="Train on the first N images, class-balanced."),
     click.option("--data-root", type=FOLDER, help="Folder of the images. [default: data; tiny: bundled digits]"),
     click.option("--download", is_flag=True, help="Fetch missing images, where that is allowed."),
-    click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time."),
+    CACHE_OPTION,
     click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True),
     click.option("--results", type=FOLDER, help="Folder of the records. [default: results; tiny: build/tiny]"),
     click.option("--dry-run", is_flag=True, help="Print what would run and roughly how long, and do nothing."),
     click.option("--no-run", is_flag=True, help="Render what is recorded; run nothing."),
     click.option("--keep-weights", is_flag=True, help="Keep each network's state dict beside its record."),
-    click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Runs side by side."),
+    *cli_overseeing.BACKEND_OPTIONS,
     *ENGINE_OPTIONS,
+    *SHARED_OPTIONS,
     TIME_BUDGET,
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    JSON_OPTION,
 )
 PANEL_OPTIONS = (
     click.option("--depths", help="Of panel (a): 20..56 in steps of 6, or a list."),
@@ -138,6 +138,8 @@ def with_options(*options: Callable[..., Any]) -> Callable[..., Any]:
 
 def run_experiment(experiment: str, *, listing: bool, time_budget: float | None, **options: Any) -> None:
     """The body of every experiment's command."""
+    if options["backend"] == "inline" and (options["jobs"] or 1) > 1:
+        raise UsageError("--backend inline is one process; leave out --jobs, or take --backend local")
     with stop_on_signals(time_budget) as stop:
         from reproduce import commands
 
@@ -183,45 +185,6 @@ def _json(value: Any) -> str:
     return json.dumps(value, indent=1)
 
 
-@contextmanager
-def stop_on_signals(budget: float | None = None) -> Iterator[Stop]:
-    """Inside, the first SIGINT or SIGTERM only makes `stop()` true, which the runs ask; a second one ends at once.
-
-    So does the end of the time budget, in seconds from now. An `Interrupted` that leaves the block says what it was.
-    """
-    stop = Stop(budget=budget)
-    before: dict[int, Any] = {}
-
-    def ask(number: int, _frame: object) -> None:
-        stop.signalled = True
-        os.write(2, b"stopping at the next step; once more to stop at once\n")  # print may be what it interrupts
-        signal.signal(number, before[number])
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        before[int(number)] = signal.signal(number, ask) or signal.SIG_DFL
-    try:
-        yield stop
-    except Interrupted as stopped:
-        raise _why(stop, stopped) from stopped
-    finally:
-        for restored, handler in before.items():
-            signal.signal(restored, handler)
-
-
-def _why(stop: Stop, stopped: Interrupted) -> Exception:
-    from reproduce import naming
-
-    if stop.signalled or stop.budget is None:
-        return stopped
-    span, kept = naming.span(stop.budget), naming.span(round(margin(stop.budget)))
-    if stopped.idle:
-        return UserError(
-            f"a time budget of {span} ends before one step is done ({kept} of it are kept for saving and rendering); "
-            "nothing was finished, give more"
-        )
-    return Interrupted(f"time budget of {span} used up; the same command goes on from here")
-
-
 def _experiment_command(name: str, text: str, *options: Callable[..., Any]) -> None:
     @main.command(name, help=text)
     @with_options(*options, *RUN_OPTIONS)
@@ -239,7 +202,7 @@ _experiment_command("ablation", "Figure 3's runs for depths or budgets of your c
 
 
 @main.command()
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON_OPTION
 def models(as_json: bool) -> None:
     """Every model of the tables: parameters, multiply-adds, layers, and the size that the paper prints."""
     from reproduce import listings
@@ -248,23 +211,12 @@ def models(as_json: bool) -> None:
     click.echo(_json(entries) if as_json else listings.models_text(entries))
 
 
-@main.command()
-@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def status(results: Path, as_json: bool) -> None:
-    """What is recorded, by experiment and protocol; unfinished runs; files that cannot be read."""
-    from reproduce import listings
-
-    entry = listings.status(results)
-    click.echo(_json(entry) if as_json else listings.status_text(entry))
-
-
 ARCHIVE = click.Path(dir_okay=False, path_type=Path)
 
 
 @main.command()
 @click.argument("file", type=ARCHIVE)
-@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+@RESULTS_OPTION
 def export(file: Path, results: Path) -> None:
     """Pack records, timings, machine files and unfinished runs into one archive, FILE."""
     from reproduce import archive
@@ -274,7 +226,7 @@ def export(file: Path, results: Path) -> None:
 
 @main.command("import")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+@RESULTS_OPTION
 def import_(file: Path, results: Path) -> None:
     """Add what an archive of `export` holds to the records; one that conflicts is refused and named."""
     from reproduce import archive
@@ -289,9 +241,9 @@ def import_(file: Path, results: Path) -> None:
 @main.command()
 @click.argument("names", nargs=-1, type=click.Choice(DATASETS), metavar="[DATASET]...")
 @click.option("--data-root", type=FOLDER, default=Path("data"), show_default=True, help="Folder of the images.")
-@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@CACHE_OPTION
 @click.option("--download", is_flag=True, help="Fetch what is missing, where that is allowed.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON_OPTION
 def data(names: tuple[str, ...], data_root: Path, cache: Path | None, download: bool, as_json: bool) -> None:
     """Which images there are and whether they are the canonical files; fetch them with --download."""
     from reproduce import listings
@@ -305,9 +257,9 @@ def data(names: tuple[str, ...], data_root: Path, cache: Path | None, download: 
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @click.option("--dataset", type=click.Choice(DATASETS), required=True, help="Whose test images.")
 @click.option("--data-root", type=FOLDER, default=Path("data"), show_default=True, help="Folder of the images.")
-@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@CACHE_OPTION
 @click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON_OPTION
 def evaluate(
     checkpoint: Path, dataset: str, data_root: Path, cache: Path | None, device: str, as_json: bool
 ) -> None:
@@ -328,6 +280,14 @@ def evaluate(
 @click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
 @with_options(*ENGINE_OPTIONS)
 @click.option("--threads", type=POSITIVE, default=1, show_default=True, help="Of the CPU.")
+@click.option(
+    "--side-by-side",
+    type=POSITIVE,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="Train networks of N seeds at once (--engine graph), and give the time of each as shared; no ladder.",
+)
 @click.option(
     "--ladder/--no-ladder",
     default=None,
@@ -351,13 +311,13 @@ def evaluate(
     default=20.0,
     show_default=True,
     metavar="S",
-    help="Cut the batch of a pair on the CPU, so that a step takes under S seconds.",
+    help="Cut the batch of a pair or row on the CPU, so that a step takes under S seconds.",
 )
 @click.option("--again", is_flag=True, help="Time anew what has a record already.")
-@click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records.")
+@RESULTS_OPTION
 @click.option("--dry-run", is_flag=True, help="Print what would be timed, and do nothing.")
 @TIME_BUDGET
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@JSON_OPTION
 def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bool, **options: Any) -> None:
     """Seconds per epoch of each row on random images, and how many times as long FlexNet takes as EffConv.
 
@@ -368,7 +328,8 @@ def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bo
     with stop_on_signals(options.pop("time_budget")) as stop:
         from reproduce import clocking
 
-        with_ladder = ladder_only or (globs is None if ladder is None else ladder)
+        by_default = globs is None and options["side_by_side"] == 1
+        with_ladder = ladder_only or (by_default if ladder is None else ladder)
         ceilings = options.pop("ceilings")
         request = clocking.TimeRequest(
             globs=globs,
@@ -389,11 +350,11 @@ def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bo
 SEED_LIST = "For example 0, 0,2 or 0..2."
 RECORD_OPTIONS = (
     click.option("--jobs", type=POSITIVE, default=1, show_default=True, help="Processes side by side."),
-    click.option("--results", type=FOLDER, default=RESULTS, show_default=True, help="Folder of the records."),
+    RESULTS_OPTION,
     click.option("--dry-run", is_flag=True, help="Print what would run and roughly how long, and do nothing."),
     click.option("--no-run", is_flag=True, help="Show what is recorded; run nothing."),
     TIME_BUDGET,
-    click.option("--json", "as_json", is_flag=True, help="Print JSON."),
+    JSON_OPTION,
 )
 
 
@@ -432,11 +393,13 @@ def known_answer(**options: Any) -> None:
     "--dataset", type=click.Choice(("cifar10", "mnist")), default="cifar10", show_default=True, help="Whose images."
 )
 @click.option("--data-root", type=FOLDER, help="Folder of the images. [default: data]")
-@click.option("--cache", type=FOLDER, help="Folder of decoded images; may be deleted at any time.")
+@CACHE_OPTION
 @click.option("--steps", type=POSITIVE, default=1000, show_default=True, help="Of size learning.")
 @click.option("--train-images", type=POSITIVE, help="Train on the first N images, class-balanced.")
 @click.option("--seeds", help=f"{SEED_LIST} [default: 0..4]")
 @click.option("--planted", type=float, metavar="X", help="Also plant a class gradient of X: would it be seen?")
+@click.option("--row", default="EffConv-20 0.66M", show_default=True, help="Whose sizes, also of Figure 3.")
+@click.option("--labels", default="true,shuffled,reshuffled", show_default=True, help="Which of these.")
 @click.option("--device", type=click.Choice(("auto", "cpu", "cuda")), default="auto", show_default=True)
 @click.option("--engine", type=click.Choice(("plain", "graph")), default="plain", show_default=True)
 @with_options(*RECORD_OPTIONS)
@@ -444,6 +407,7 @@ def controls(**options: Any) -> None:
     """Do labels have a say in the sizes? Size learning from true and from shuffled labels, and an exact test."""
     from reproduce import controlling
 
+    options["labels"] = [name.strip() for name in options["labels"].split(",")]
     _recorded(controlling.ControlsRequest, controlling.command, options)
 
 
@@ -463,3 +427,7 @@ def readings(**options: Any) -> None:
     from reproduce import reading
 
     _recorded(reading.ReadingsRequest, reading.command, options)
+
+
+for _command in (*cli_judging.COMMANDS, *cli_overseeing.COMMANDS):
+    main.add_command(_command)

@@ -13,10 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from reproduce import experiments, naming, plan
-from reproduce.errors import Interrupted
+from reproduce.errors import Interrupted, UsageError
 from reproduce.experiments import Row
 from reproduce.specs import DATASETS, Engine, Precision, Protocol, sha256_of
-from reproduce.store import Store
+from reproduce.store import RESUME, Store
 from reproduce.timing_store import TimingStore, counts
 from reproduce.timings import RANDOM, PairTiming, RowTiming, Timing, epoch_seconds
 
@@ -41,6 +41,7 @@ class TimeRequest:
     engine: Engine = "plain"
     precision: Precision = "float32"
     threads: int = 1
+    side_by_side: int = 1  # networks of so many seeds; above 1 training alone is timed, as shared time
     ladder: bool = True
     rows: bool = True
     ceilings: bool = True
@@ -70,7 +71,7 @@ class Job:
 
 def names(request: TimeRequest) -> list[str]:
     """What `--list` prints: the chosen rows and pairs."""
-    rows = [f"{row.name}, {DATASETS[row.spec.data.name].title}" for row in chosen_rows(request)]
+    rows = [job_name(row, request) for row in chosen_rows(request)]
     return rows + [rung.name for rung in chosen_rungs(request, "cpu")]
 
 
@@ -79,6 +80,7 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
 
     Returns the exit code. Raises `UserError`, or `Interrupted` with what is measured on disk, and printed.
     """
+    check_side_by_side(request)
     chosen_rows(request)  # a bad glob fails before any work
     from reproduce.run import machine
     from reproduce.run.timing.place import Place
@@ -92,6 +94,7 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
         device=device,
         machine=sha256_of(description)[:12],
         extrapolate_above=EXTRAPOLATE_ABOVE[device.type] if above is None else above,
+        step_limit=request.step_limit if device.type == "cpu" else None,
         data=RandomData(device=device),
         stop=stop,
         say=lambda line: err(f"  {line}"),
@@ -112,6 +115,9 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     except Interrupted as asked:
         stopped = asked
     found = [record for job in all_jobs(request, place, timings) if (record := job.found) is not None]
+    if found and request.side_by_side > 1:
+        alone = all_jobs(replace(request, side_by_side=1), place, timings)
+        found = [*(record for job in alone if (record := job.found) is not None), *found]
     if found:
         show(found, request, place, out)
     for problem in timings.problems:
@@ -142,7 +148,7 @@ def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: Ti
         try:
             record = job.measure(place)
         except Interrupted:
-            begun = any(request.results.glob(".resume/timing-*/*.json"))  # the first stage of a row
+            begun = any(request.results.glob(f"{RESUME}/timing-*/*.json"))  # the first stage of a row
             raise Interrupted(idle=not written and not begun) from None
         if isinstance(record, str):
             err(f"  failed: {record}")
@@ -185,14 +191,14 @@ def show_ceilings(request: TimeRequest, place: Place, out: Say) -> None:
 
 def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[Job]:
     """The rows, then the pairs, with what is on disk of them."""
-    device, machine = place.device.type, place.machine
+    device, machine, together = place.device.type, place.machine, request.side_by_side
     jobs = [
         Job(
-            name=f"{row.name}, {DATASETS[row.spec.data.name].title}",
-            path=timings.row_path(row.spec, device, machine),
-            found=timings.find_row(row.spec, device, machine),
-            measure=partial(_time_row, row),
-            seconds=plan.timing_seconds(row.spec, device, place.extrapolate_above),
+            name=job_name(row, request),
+            path=timings.row_path(row.spec, device, machine, together),
+            found=timings.find_row(row.spec, device, machine, together),
+            measure=partial(_time_row, row, together),
+            seconds=together * plan.timing_seconds(row.spec, device, place.extrapolate_above),
         )
         for row in chosen_rows(request)
     ]
@@ -208,10 +214,26 @@ def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[J
     ]
 
 
-def _time_row(row: Row, place: Place) -> Timing:
+def job_name(row: Row, request: TimeRequest) -> str:
+    """`EffConv-20 0.66M, CIFAR-10, 3 side by side`."""
+    several = "" if request.side_by_side == 1 else f", {request.side_by_side} side by side"
+    return f"{row.name}, {DATASETS[row.spec.data.name].title}{several}"
+
+
+def check_side_by_side(request: TimeRequest) -> None:
+    """Raises `UsageError` for what several networks at once cannot be asked."""
+    if request.side_by_side == 1:
+        return
+    if request.engine != "graph":
+        raise UsageError("--side-by-side puts networks into one graph; add --engine graph")
+    if request.ladder:
+        raise UsageError("--side-by-side is for rows, a ratio needs each network alone; drop --ladder or --ladder-only")
+
+
+def _time_row(row: Row, together: int, place: Place) -> Timing:
     from reproduce.run.timing import rows
 
-    return rows.time_row(row.name, row.spec, place)
+    return rows.time_row(row.name, row.spec, place, together=together)
 
 
 def _time_rung(rung: Rung, step_limit: float, place: Place) -> Timing | str:
@@ -265,7 +287,8 @@ def summary(record: Timing) -> str:
         return f"no timing: {record.certificate.invalid}"
     if averages is None or record.outcome == "failed":
         return f"failed: {record.reason}"
-    return f"{averages[0]:.4g} s/epoch"
+    shared = "" if record.together == 1 else f" per seed, {record.together} share the device"
+    return f"{averages[0]:.4g} s/epoch{shared}"
 
 
 def show(found: Sequence[Timing], request: TimeRequest, place: Place, out: Say) -> None:

@@ -10,10 +10,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from reproduce import experiments, naming, paper, plan
+from reproduce import experiments, naming, paper, plan, traces
 from reproduce.errors import Interrupted, UserError
 from reproduce.experiments import Row
 from reproduce.plan import Plan
@@ -45,11 +46,33 @@ class Request:
     dry_run: bool = False
     no_run: bool = False
     keep_weights: bool = False
-    jobs: int = 1
+    backend: str = "inline"  # inline, local or slurm
+    jobs: int | None = None  # runs side by side; None: one for each core or GPU, inline one
+    stall_limit: float = 900.0  # seconds without a step after which a run counts as hung
+    partition: str | None = None  # of SLURM, like the next four
+    job_time: float | None = None  # seconds
+    max_jobs: int | None = None
+    pack: int | None = None
+    sbatch: Sequence[tuple[str, str]] = ()
     engine: Engine = "plain"
     precision: Precision = "float32"
+    gpus_per_run: int = 1
+    sync_bn: bool = False
     as_json: bool = False
     terminal: bool = False  # a person reads the output
+
+    @cached_property  # it may ask nvidia-smi
+    def side_by_side(self) -> int:
+        """How many runs go at once: on GPUs one on each, on the CPU one on each core that this process may use."""
+        if self.jobs is not None:
+            return self.jobs
+        if self.backend == "inline":
+            return 1
+        if plan.likely_device(self.device) == "cuda":
+            from reproduce.run import gpus
+
+            return max(1, len(gpus.usable()) // self.gpus_per_run)
+        return plan.cores()
 
 
 DEFAULT_DATA_ROOT = Path("data")
@@ -80,8 +103,8 @@ def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]
         before = _saved(todo, store)
         try:
             code = _run(todo, request, store, source, err=err, stop=stop)
-        except Interrupted:
-            stopped = Interrupted(idle=_saved(todo, store) == before)
+        except Interrupted as asked:
+            stopped = Interrupted(str(asked), idle=request.backend != "slurm" and _saved(todo, store) == before)
             if stopped.idle:
                 raise stopped from None
     _render(request, store, out=out, err=err)
@@ -94,10 +117,10 @@ def experiment(request: Request, *, out: Say, err: Say, stop: Callable[[], bool]
 
 def _saved(todo: Plan, store: Store) -> dict[Path, int]:
     """What stands on the disk of the runs to do, each file with its time: it changes as soon as one step is saved."""
-    folders = [store.resume_dir(run.spec, run.seed) for run in todo.todo]
-    states = [path for folder in folders for path in folder.glob("*") if path.name not in ("lock", "run.json")]
+    states = [traces.saved(store.resume_dir(run.spec, run.seed)) for run in todo.todo]
     records = [store.path(run.spec, run.seed) for run in todo.todo]
-    return {path: path.stat().st_mtime_ns for path in states + records if path.exists()}
+    written = {path: path.stat().st_mtime_ns for path in records if path.exists()}
+    return written | {path: when for state in states for path, when in state.items()}
 
 
 def _all_rows(request: Request, source: str | None) -> list[Row]:
@@ -109,6 +132,8 @@ def _all_rows(request: Request, source: str | None) -> list[Row]:
         budgets=request.budgets,
         engine=request.engine,
         precision=request.precision,
+        gpus_per_run=request.gpus_per_run,
+        sync_bn=request.sync_bn,
     )
 
 
@@ -154,11 +179,16 @@ def _run(todo: Plan, request: Request, store: Store, source: str | None, *, err:
     if source is None:
         raise UserError(_no_images(request))
     _warn_if_long(todo, request, err)
+    if request.backend == "local":
+        from reproduce.run import forkserver
+
+        forkserver.start()  # it loads torch while this process does so too
     with _context(request, store, stop) as context:
         from reproduce.run import runner
 
         records = runner.run_all([(run.name, run.spec, run.seed) for run in todo.todo], context)
-    return max(_outcome(records, err), 1 if todo.blocked else 0)
+    missing = len(records) < len(todo.todo)  # killed or cancelled, as was said
+    return max(_outcome(records, err), 1 if todo.blocked or missing else 0)
 
 
 def _no_images(request: Request) -> str:
@@ -172,6 +202,7 @@ def _no_images(request: Request) -> str:
 @contextmanager
 def _context(request: Request, store: Store, stop: Callable[[], bool]) -> Iterator[Context]:
     """What the runner needs, with a progress display that is closed whatever happens."""
+    from reproduce.run.context import Cluster
     from reproduce.run.progress import Progress
     from reproduce.run.runner import Context
 
@@ -185,10 +216,19 @@ def _context(request: Request, store: Store, stop: Callable[[], bool]) -> Iterat
             download=request.download,
             device=request.device,
             keep_weights=request.keep_weights,
-            jobs=request.jobs,
+            jobs=request.side_by_side,
             progress=progress,
             stop=stop,
             retry=True,  # a failed run is on the list only to be tried again
+            backend=request.backend,
+            stall_limit=request.stall_limit,
+            cluster=Cluster(
+                partition=request.partition,
+                time=request.job_time,
+                max_jobs=request.max_jobs,
+                pack=request.pack,
+                sbatch=tuple(request.sbatch),
+            ),
         )
     finally:
         progress.close()
@@ -204,7 +244,7 @@ def _outcome(records: Sequence[RunRecord], err: Say) -> int:
 
 def _warn_if_long(todo: Plan, request: Request, err: Say) -> None:
     device = plan.likely_device(request.device)
-    span = plan.total_seconds(todo.todo, device, request.jobs)
+    span = plan.total_seconds(todo.todo, device, request.side_by_side)
     if span <= plan.LONG:
         return
     where = "a GPU" if device == "cuda" else "the CPU"
@@ -222,7 +262,7 @@ def _cheaper(todo: Plan, request: Request, device: str) -> str:
     quick = replace(request, protocol=request.protocol.model_copy(update={"base": "quick"}))
     shorter = {row.name: row.spec for row in _all_rows(quick, None)}
     runs = [plan.Run(run.name, shorter[run.name], run.seed) for run in todo.todo]
-    return f"--protocol quick (about {plan.duration(plan.total_seconds(runs, device, request.jobs))}), {others}"
+    return f"--protocol quick (about {plan.duration(plan.total_seconds(runs, device, request.side_by_side))}), {others}"
 
 
 def _print_plan(todo: Plan, request: Request, store: Store, out: Say) -> None:
@@ -234,7 +274,7 @@ def _print_plan(todo: Plan, request: Request, store: Store, out: Say) -> None:
         return
     for line in plan.lines(todo, entries):
         out(line)
-    span = plan.duration(plan.total_seconds(todo.todo, device, request.jobs)) if todo.todo else "no time"
+    span = plan.duration(plan.total_seconds(todo.todo, device, request.side_by_side)) if todo.todo else "no time"
     out(f"{len(todo.done)} of {todo.total} runs are finished; the rest takes about {span} on {device}")
 
 

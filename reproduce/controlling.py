@@ -40,6 +40,8 @@ class ControlsRequest:
     train_images: int | None = None
     seeds: Sequence[int] = range(FEWEST)
     planted: float | None = None
+    row: str = ROW  # whose sizes are learned
+    labels: Sequence[Arm] = ARMS
     device: str = "auto"
     engine: Engine = "plain"
     jobs: int = 1
@@ -80,6 +82,14 @@ def check(request: ControlsRequest) -> None:
         raise UsageError(f"--planted: {request.planted:g} is no size of a gradient; give one above 0, such as 0.001")
     if len(request.seeds) > MOST:
         raise UsageError(f"--seeds: the test takes at most {MOST} seeds, {len(request.seeds)} were given")
+    if (unknown := sorted(set(request.labels) - set(ARMS))) or not request.labels:
+        raise UsageError(f"--labels: {', '.join(unknown) or 'none'} is none of {', '.join(ARMS)}")
+    try:
+        found = network(request.row)
+    except KeyError:
+        raise UsageError(f"--row: no row is named {request.row!r}; an EffConv row is wanted, such as {ROW!r}") from None
+    if found.budget is None or found.control is not None:
+        raise UsageError(f"--row: {request.row!r} learns no sizes under a budget; EffConv rows do, such as {ROW!r}")
 
 
 def size_spec(
@@ -112,8 +122,9 @@ def label_cases(request: ControlsRequest, source: str) -> list[SizeCase]:
         source=source,
         train_images=request.train_images,
         engine=request.engine,
+        row=request.row,
     )
-    arms: list[tuple[Arm, float]] = [(arm, 0.0) for arm in ARMS]
+    arms: list[tuple[Arm, float]] = [(arm, 0.0) for arm in request.labels]
     arms += [] if request.planted is None else [("planted", request.planted)]
     return [SizeCase(spec=spec, arm=arm, seed=seed, planted=planted) for seed in request.seeds for arm, planted in arms]
 

@@ -12,16 +12,18 @@ from functools import partial
 from typing import Any
 
 from reproduce import paper, recipes
+from reproduce.errors import UsageError
 from reproduce.naming import millions
 from reproduce.networks import control_names, network
 from reproduce.paper import PaperRow
-from reproduce.specs import Engine, Precision, Protocol, RunSpec
+from reproduce.specs import Engine, Precision, Processes, Protocol, RunSpec
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure2", "figure3")
 FIGURE3_DEPTHS = tuple(range(20, 57, 6))
 FIGURE3_BUDGETS = tuple(range(100_000, 500_001, 100_000))
 FIGURE3A_BUDGET = 660_000
 FIGURE3B_DEPTH = 20
+SHARED = "imagenet32"  # the data set on which one run is long enough to be worth several GPUs
 CONTROL_BUDGETS = {"table1": 660_000, "table2": 660_000, "table3": 660_000, "table4": 500_000}  # of EffConv-20
 
 
@@ -45,18 +47,23 @@ def rows(
     threads: int = 1,
     engine: Engine = "plain",
     precision: Precision = "float32",
+    gpus_per_run: int = 1,
+    sync_bn: bool = False,
 ) -> list[Row]:
     """All rows of one experiment under one protocol: the paper's in its order, then the controls.
 
     `source` is `DataSpec.source`; None means the bundled digits under `tiny` and the canonical files otherwise.
     `depths` and `budgets` are of Figure 3 (a) and (b): None for the paper's, empty for none of that panel.
+    `gpus_per_run`: processes that share each run, with batch norm over all of them if `sync_bn`. Raises `UsageError`
+    where they cannot.
     """
+    _check_shared(experiment, engine, gpus_per_run, sync_bn)
     if experiment == "figure3":
         chosen_depths = FIGURE3_DEPTHS if depths is None else depths
         names = figure3a(chosen_depths) + figure3b(FIGURE3_BUDGETS if budgets is None else budgets)
     else:
         names = NAMES[experiment]()
-    how = {"threads": threads, "engine": engine, "precision": precision}
+    how = {"threads": threads, "engine": engine, "precision": precision, "gpus": (gpus_per_run, sync_bn)}
     make = partial(_row, experiment, protocol=protocol, source=source, how=how)
     return [make(name) for name in dict.fromkeys(names)]
 
@@ -124,7 +131,8 @@ def _row(experiment: str, name: str, *, protocol: Protocol, source: str | None, 
 
 
 def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, how: Mapping[str, Any]) -> RunSpec:
-    """how: threads, engine and precision."""
+    """how: threads, engine and precision; gpus: the number of processes, and whether they share batch norm."""
+    (count, sync_bn), computed = how["gpus"], {key: value for key, value in how.items() if key != "gpus"}
     found = network(name)
     recipe = recipes.training(found, dataset, protocol)
     learning = None if found.budget is None else recipes.size_learning(found, dataset, protocol, recipe)
@@ -134,5 +142,24 @@ def _spec(dataset: str, name: str, *, protocol: Protocol, source: str | None, ho
         data=recipes.data(dataset, protocol, source),
         training=recipe,
         protocol=protocol.name,
-        **how,
+        processes=None if count == 1 else _processes(name, recipe.batch_size, count, sync_bn),
+        **computed,
     )
+
+
+def _processes(name: str, batch_size: int, count: int, sync_bn: bool) -> Processes:
+    if batch_size % count:
+        fits = ", ".join(str(n) for n in range(2, 9) if batch_size % n == 0)
+        raise UsageError(f"--gpus-per-run {count} does not divide {name}'s batch of {batch_size}; take one of {fits}")
+    return Processes(count=count, batch_size=batch_size // count, sync_bn=sync_bn)
+
+
+def _check_shared(experiment: str, engine: Engine, gpus_per_run: int, sync_bn: bool) -> None:
+    """Raises `UsageError` for what several processes cannot share, or need not."""
+    if gpus_per_run == 1 and sync_bn:
+        raise UsageError("--sync-bn is for runs on several GPUs; add --gpus-per-run 2 or more, or drop it")
+    if gpus_per_run > 1 and (dataset_of(experiment), engine) != (SHARED, "plain"):
+        raise UsageError(
+            "--gpus-per-run is for table4 (ImageNet-32) and --engine plain; elsewhere give each GPU a run of its own "
+            "with --jobs"
+        )

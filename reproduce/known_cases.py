@@ -19,6 +19,7 @@ FIXED_TOLERANCE = 0.1  # and the oracle's
 WIDEST = 17  # a kernel as wide as this reaches from one border of a picture to the other
 
 EFFCONV = ("effconv", "effconv: soft budget")
+OF_BUDGETS = ("effconv: soft budget",)  # without a budget it is `effconv`
 OWN_SIZES = ("flexconv", "njet")  # they know no budget
 MORE_READINGS = ("effconv: fixed mask",)  # with --full
 GROUPS = ("reproduce.size_learners", "reproduce.networks")  # entry points of further methods; the latter: no budget
@@ -29,14 +30,14 @@ TASKS = ("lag", "texture")
 SCALES: dict[tuple[str, int], tuple[int, ...]] = {
     ("lag", 1): (2, 3, 4, 7),
     ("lag", 2): (2, 4, 6, 7),
-    ("texture", 1): (1, 2, 3, 6),
-    ("texture", 2): (1, 2, 3, 6),
+    ("texture", 1): (1, 2, 3, 4),
+    ("texture", 2): (1, 2, 3, 4),
 }
 FULL_SCALES: dict[tuple[str, int], tuple[int, ...]] = {
     ("lag", 1): (2, 3, 4, 5, 7),
     ("lag", 2): (2, 3, 4, 6, 7),
-    ("texture", 1): (1, 2, 3, 4, 6),
-    ("texture", 2): (1, 2, 3, 4, 6),
+    ("texture", 1): (1, 2, 3, 4, 5),
+    ("texture", 2): (1, 2, 3, 4, 5),
 }
 TEXTURE_STARTS = (2, 4, 6)
 # The same for all scales, so that it gives no answer away. Two layers that meet it see from 5 (sizes 1 and 5) to 7
@@ -48,6 +49,7 @@ ORACLE_SIZES = {1: 9, 2: 7}  # the largest fixed sizes without a budget
 SECONDS = {"effconv": 4.4, "flexconv": 4.2, "njet": 2.5, ORACLE: 0.9}
 OTHER_SECONDS = 4.4
 SECOND_LAYER = 1.4  # times as long with two layers
+LARGE = ("texture", 3, 2.0)  # of this task, from this scale on, the images are larger: so many times as long
 
 
 def default_cases(seeds: Sequence[int]) -> list[Case]:
@@ -57,7 +59,7 @@ def default_cases(seeds: Sequence[int]) -> list[Case]:
         case
         for method in (*EFFCONV, *OWN_SIZES, *plugged_in())
         for layers, budget in settings
-        if budget is None or knows_budget(method)
+        if is_asked(method, budget)
         for case in _cases(method, layers, budget, SCALES, seeds)
     ]
 
@@ -69,7 +71,7 @@ def full_cases(seeds: Sequence[int]) -> list[Case]:
         case
         for method in (*EFFCONV, *MORE_READINGS, *OWN_SIZES, *plugged_in())
         for layers, budget in settings
-        if budget is None or knows_budget(method)
+        if is_asked(method, budget)
         for case in _cases(method, layers, budget, FULL_SCALES, seeds)
     ]
 
@@ -112,6 +114,11 @@ def starts(task: str, layers: int, scale: int) -> list[int]:
 def plugged_in() -> list[str]:
     """Names of the methods that other packages register."""
     return sorted(name for group in GROUPS for name in registered(group))
+
+
+def is_asked(method: str, budget: int | None) -> bool:
+    """Whether a method is put to cases with this budget, or without one."""
+    return method not in OF_BUDGETS if budget is None else knows_budget(method)
 
 
 def knows_budget(method: str) -> bool:
@@ -189,7 +196,9 @@ def _matching(names: Sequence[str], globs: str | None, option: str) -> set[str]:
 def seconds(case: Case) -> float:
     """A rough estimate of one case on one thread."""
     family = case.method.split(":")[0]
-    return SECONDS.get(family, OTHER_SECONDS) * (SECOND_LAYER if case.layers == 2 else 1.0) * case.steps / STEPS
+    task, scale, larger = LARGE
+    times = (SECOND_LAYER if case.layers == 2 else 1.0) * (larger if case.task == task and case.scale >= scale else 1.0)
+    return SECONDS.get(family, OTHER_SECONDS) * times * case.steps / STEPS
 
 
 def describe(case: Case) -> str:

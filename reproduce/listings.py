@@ -10,15 +10,17 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from reproduce import experiments, paper
+from reproduce import experiments, paper, study_plans, underway
 from reproduce.complexity import complexity
 from reproduce.errors import UsageError
 from reproduce.experiments import Row
+from reproduce.known_answers import ORACLE, KnownAnswer, KnownStore
 from reproduce.layers import DCN_EVALUATIONS
 from reproduce.networks import OTHERS
 from reproduce.records import RunRecord
 from reproduce.report import words
 from reproduce.report.shelf import question
+from reproduce.size_records import SizeStore
 from reproduce.specs import PROTOCOL_VERSION, ModelSpec, Protocol
 from reproduce.store import Store
 from reproduce.timing_store import TimingStore
@@ -132,17 +134,53 @@ def _differences(entries: Iterable[Entry]) -> list[str]:
 
 
 def status(results: Path) -> Entry:
-    """What is recorded below `results`: by experiment, protocol and row the seeds; what is unfinished or unreadable."""
+    """What is recorded below `results`, by experiment, protocol and row the seeds; which runs are under way, failed,
+    cancelled or unfinished; what cannot be read.
+    """
     store, timings = Store(results), TimingStore(results)
     records, timed = store.records(), _timings(timings, store)
-    resume = results / ".resume"
+    sizes, known = SizeStore(results), KnownStore(results)
+    runs = underway.runs(results, [record for record in records if record.protocol_version == PROTOCOL_VERSION])
     return {
         "records": len(records),
+        "sizes": _sizes(sizes),
+        "known_answers": _known(known),
         "cells": [cell for name in experiments.EXPERIMENTS for cell in _cells(name, records)],
-        "unfinished": sorted(path.name for path in resume.iterdir()) if resume.is_dir() else [],
+        "unfinished": [entry["run_id"] for entry in runs["unfinished"]],
+        "runs": runs,
         "timings": timed,
-        "problems": [*store.problems, *timings.problems],
-    }
+        "plans": [plan.name for plan in study_plans.plans(results)],
+        "problems": [
+            *store.problems, *timings.problems, *sizes.problems, *known.problems, *study_plans.problems(results)
+        ],
+    }  # fmt: skip
+
+
+def _sizes(store: SizeStore) -> list[Entry]:
+    """Records of size learning alone, by data set, labels, budget and number of steps."""
+    found: dict[tuple[Any, ...], list[int]] = {}
+    for record in store.records():
+        spec, planted = record.case.spec, record.case.planted
+        labels = f"{record.case.arm} {planted:g}" if planted else record.case.arm
+        what = (spec.data.name, labels, spec.model.family, spec.size_learning.budget, spec.steps)
+        found.setdefault(what, []).append(record.case.seed)
+    names = ("dataset", "labels", "family", "budget", "steps")
+    return [dict(zip(names, what, strict=True)) | {"seeds": sorted(seeds)} for what, seeds in sorted(found.items())]
+
+
+def _known(store: KnownStore) -> list[Entry]:
+    """Known answers by method; `reached` is None for the oracle, which is not judged."""
+    found: dict[str, list[KnownAnswer]] = {}
+    for record in store.records():
+        found.setdefault(record.case.method, []).append(record)
+    return [
+        {
+            "method": method,
+            "cases": len(several),
+            "reached": None if method == ORACLE else sum(one.reaches for one in several),
+        }
+        for method, several in sorted(found.items())
+    ]
 
 
 def _timings(timings: TimingStore, store: Store) -> list[Entry]:
@@ -196,8 +234,16 @@ def status_text(entry: Entry) -> str:
             str(seed) if state == "finished" else f"{seed} ({state})" for seed, state in sorted(cell["seeds"].items())
         )
         lines.append(f"{cell['experiment']}, {cell['protocol']}: {cell['row']}: seeds {seeds}")
+    for one in entry["sizes"]:
+        seeds = ", ".join(map(str, one["seeds"]))
+        what = f"{one['dataset']}, {one['family']} {one['budget']:,}, {one['steps']:,} steps, {one['labels']} labels"
+        lines.append(f"sizes alone: {what}: seeds {seeds}")
+    for one in entry["known_answers"]:
+        reached = "" if one["reached"] is None else f", {one['reached']} reached"
+        lines.append(f"known answers: {one['method']}: {one['cases']} cases{reached}")
     lines += [_timings_line(found) for found in entry["timings"]]
-    lines += [f"unfinished: {run_id}; the command that started it goes on from there" for run_id in entry["unfinished"]]
+    lines += [f"plan: {name}" for name in entry["plans"]]
+    lines += underway.lines(entry["runs"])
     lines += [f"warning: {problem}" for problem in entry["problems"]]
     return "\n".join(lines)
 

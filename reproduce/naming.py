@@ -101,11 +101,11 @@ def parse_budgets(text: str) -> list[int]:
     return list(dict.fromkeys(budgets))
 
 
-def parse_span(text: str) -> float:
+def parse_span(text: str, option: str = "--time-budget") -> float:
     """`90s`, `9m`, `1.5h`, or a plain number of seconds -> seconds. Raises `UsageError`."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,6})?)([smh]?)", text.strip(), re.ASCII)
     if match is None or float(match[1]) == 0.0:
-        raise UsageError(f"--time-budget: {text!r} is no length of time; write for example 90s, 9m or 1.5h")
+        raise UsageError(f"{option}: {text!r} is no length of time; write for example 90s, 9m or 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
@@ -115,6 +115,13 @@ def span(seconds: float) -> str:
         if seconds >= size and round(seconds / size, 1) == seconds / size:
             return f"{seconds / size:g} {unit}"
     return f"{seconds:g} s"
+
+
+def clock_time(seconds: float) -> str:
+    """To the second, as a clock shows it: `0:07`, `12:30`, `3:05:00`."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 def _parts(text: str, option: str) -> Iterable[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,6 +124,11 @@ def likely_device(device: str) -> str:
     if device != "auto":
         return device
     return "cuda" if Path("/dev/nvidia0").exists() else "cpu"
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def entries(plan: Plan, store: Store, device: str) -> list[dict[str, Any]]:

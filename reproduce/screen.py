@@ -18,7 +18,7 @@ from reproduce.label_test import Question
 from reproduce.size_records import SizeSpec
 
 METHOD, START, STEPS = "effconv", 4, 500
-SCALES = (("texture", (1, 6)), ("lag", (4, 6)))  # the ends: for a slope, scales between them add little
+SCALES = (("texture", (1, 4)), ("lag", (4, 6)))  # the ends: for a slope, scales between them add little
 SEEDS = range(4)
 MNIST_SEEDS, MNIST_STEPS = range(4), 300
 FRESH_FROM = 100  # seeds from here on are of MNIST runs that no preset is chosen by

@@ -19,7 +19,7 @@ from reproduce.specs import (
     SizeLearning,
     sha256_of,
 )
-from reproduce.store import MEND, Unreadable, read_signed, write_atomically
+from reproduce.store import MEND, RESUME, Unreadable, read_signed, write_atomically
 
 SCHEMA_VERSION = 1  # the newest that this checkout can read
 
@@ -102,7 +102,7 @@ class SizeStore:
 
     def resume_dir(self, case: SizeCase) -> Path:
         """Where an unfinished run keeps its state."""
-        return self.results / ".resume" / f"sizes-{case.case_id}"
+        return self.results / RESUME / f"sizes-{case.case_id}"
 
     def find(self, case: SizeCase) -> SizeRecord | None:
         """Raises `UserError` if what stands there cannot be read."""

@@ -9,9 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 # Raised by every change that alters results; a golden test fails when results change and this number did not.
 PROTOCOL_VERSION = 1
@@ -133,6 +133,20 @@ class SizeLearning(Frozen):
     labels: Literal["true", "shuffled"] = "true"
 
 
+class Processes(Frozen):
+    """One run in several processes, each on its own part of every batch: on CUDA one for each GPU of a node."""
+
+    count: int
+    batch_size: int  # images of a full batch in each process; batch norm sees no more, unless `sync_bn`
+    sync_bn: bool = False  # batch norm over the whole batch
+
+    @model_validator(mode="after")
+    def _several(self) -> Self:
+        if self.count < 2:
+            raise ValueError("a run in one process has no `processes`")
+        return self
+
+
 class RunSpec(Frozen):
     """One training run, fully resolved, without its seed."""
 
@@ -144,6 +158,32 @@ class RunSpec(Frozen):
     threads: int = 1
     precision: Precision = "float32"
     engine: Engine = "plain"
+    processes: Processes | None = None  # None: one
+
+    @model_validator(mode="after")
+    def _whole_batches(self) -> Self:
+        sizes = {self.training.batch_size} | ({self.size_learning.batch_size} if self.size_learning else set())
+        if self.processes is not None and sizes != {self.processes.count * self.processes.batch_size}:
+            raise ValueError("the batches of all processes together must be those of both stages")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _one_process_unsaid(self, as_usual: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """One process is no part of the values, so specs from before there could be more keep their ids."""
+        values: dict[str, Any] = as_usual(self)
+        if values.get("processes", self) is None:
+            del values["processes"]
+        return values
+
+    @property
+    def world_size(self) -> int:
+        """Processes, and on CUDA GPUs, that one run takes."""
+        return 1 if self.processes is None else self.processes.count
+
+    @property
+    def sync_bn(self) -> bool:
+        """Whether batch norm sees the parts of all processes."""
+        return self.processes is not None and self.processes.sync_bn
 
     @property
     def spec_id(self) -> str:

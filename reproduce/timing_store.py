@@ -35,18 +35,19 @@ class TimingStore:
         """All readable timings of pairs, in order of their paths."""
         return self._all(PairTiming)
 
-    def find_row(self, spec: RunSpec, device: str, machine: str) -> RowTiming | None:
+    def find_row(self, spec: RunSpec, device: str, machine: str, together: int = 1) -> RowTiming | None:
         """The timing of this spec on this machine."""
-        return self._load(self.row_path(spec, device, machine), RowTiming)
+        return self._load(self.row_path(spec, device, machine, together), RowTiming)
 
     def find_pair(self, timing_id: str, machine: str) -> PairTiming | None:
         paths = sorted((self.folder / machine).glob(f"*/*-{timing_id}.json"))
         found = (self._load(path, PairTiming) for path in paths)
         return next((pair for pair in found if pair is not None), None)
 
-    def row_path(self, spec: RunSpec, device: str, machine: str) -> Path:
+    def row_path(self, spec: RunSpec, device: str, machine: str, together: int = 1) -> Path:
         """Rows lie by data set, as one spec may be in several experiments."""
-        return self.folder / machine / spec.data.name / f"{slug(spec)}-{row_timing_id(spec, device)}.json"
+        name = slug(spec) + ("" if together == 1 else f"-{together}-together")
+        return self.folder / machine / spec.data.name / f"{name}-{row_timing_id(spec, device, together)}.json"
 
     def pair_path(self, claim: str, level: str, timing_id: str, machine: str) -> Path:
         """Pairs lie by the experiment whose claim they bear on."""
@@ -55,7 +56,7 @@ class TimingStore:
     def path(self, record: Timing) -> Path:
         """Where a record stands."""
         if isinstance(record, RowTiming):
-            return self.row_path(record.spec, record.device, record.machine)
+            return self.row_path(record.spec, record.device, record.machine, record.together)
         return self.pair_path(record.claim, record.level, record.timing_id, record.machine)
 
     def blocked(self, path: Path) -> str | None:

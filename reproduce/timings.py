@@ -23,11 +23,29 @@ LEVELS: dict[str, str] = {
 }
 
 
+class BatchLine(Part):
+    """Where a batch is cut: seconds of a step = fixed + each x images, exactly through the medians of two batches.
+
+    A step has costs that no image adds to, such as the networks that make its kernels. Older records have no line.
+    """
+
+    images: list[int]  # of a step: the most that were allowed, and fewer
+    seconds: list[float]  # the median step of each
+    own: int  # images of the row's own step, to which the line is drawn out
+    fixed: float
+    each: float
+    # False where `fixed` or `each` is below zero: then the stage's seconds are in proportion to the images, from steps
+    # of the first batch alone.
+    used: bool
+    samples: list[float]  # of each timed step of the second batch
+
+
 class StageTiming(Part):
     """One stage of one row. All times in seconds of wall time."""
 
-    # To consume every training image once: the median of whole epochs, or mean step x steps. Where sizes move, the mean
-    # over the stage: the first epoch, and the median of the later ones in place of the rest.
+    # To consume every training image once: the median of whole epochs, or mean step x steps; along a line, the step of
+    # the row's own batch x its steps. Where sizes move, the mean over the stage: the first epoch, and the median of the
+    # later ones in place of the rest.
     seconds: float
     how: Literal["epochs", "steps"]  # whole epochs, or extrapolated from steps
     samples: list[float]  # of each whole epoch, or of each timed step
@@ -39,7 +57,9 @@ class StageTiming(Part):
     images: int  # in an epoch
     images_held: int | None = None  # on the device, where fewer than an epoch's were enough for the steps
     batch_size: int
-    steps: int  # in an epoch
+    batch_cut: bool = False  # smaller than the row's own, so that a step stays short and fits into memory
+    batch_line: BatchLine | None = None  # how a cut batch's steps were drawn out to the row's own
+    steps: int  # in an epoch, of this batch size
     epochs: int  # E1 or E2 of the `paper` protocol
     floor_seconds: float | None = None  # what the measured ceilings of this device allow, by `reproduce.floors`
 
@@ -49,6 +69,7 @@ class Certificate(Part):
 
     device: str  # its name: "NVIDIA H200", or the CPU's
     threads: int
+    seconds: float | None = None  # that all of it took, by a clock that nobody sets; older records have none
     load_before: float | None  # load average over one minute
     load_after: float | None
     others_on_device: int | None = None  # other processes on the GPU at the start or end
@@ -70,6 +91,9 @@ class RowTiming(Signed):
     kind: Literal["timing"] = "timing"
     name: str  # of the row
     timing_id: str
+    # Networks of so many seeds side by side on the device, whose seconds (samples, parts) are those of all, divided by
+    # their number: shared time, which stands in no cell beside time alone. One-off costs are those of all.
+    together: int = 1
     spec: RunSpec  # under `paper`, data source "random"; engine, precision and threads among it
     device: Literal["cpu", "cuda"]
     sizes: dict[str, int] | None = None  # of stage 2, by layer; None where the network has its own
@@ -128,9 +152,10 @@ class PairTiming(Signed):
 Timing = RowTiming | PairTiming
 
 
-def row_timing_id(spec: RunSpec, device: str) -> str:
+def row_timing_id(spec: RunSpec, device: str, together: int = 1) -> str:
     """16 hex digits: what was timed, blind to when and where."""
-    return sha256_of({"spec": spec.model_dump(mode="json"), "device": device})[:16]
+    shared = {} if together == 1 else {"together": together}
+    return sha256_of({"spec": spec.model_dump(mode="json"), "device": device, **shared})[:16]
 
 
 def pair_timing_id(a: Side, b: Side, level: str, device: str) -> str:

@@ -11,6 +11,7 @@ from tabulate import tabulate
 
 from reproduce.report import words
 from reproduce.report.ratios import headlines, is_off, title
+from reproduce.report.times import cut
 from reproduce.report.words import NOTHING
 from reproduce.specs import DATASETS
 from reproduce.timing_store import counts
@@ -22,6 +23,11 @@ LEGEND = (
     "of the two; plain: their mean. x floor: weighted, over what the device's ceilings allow."
 )
 
+SHARED = (
+    "per seed, N share the device: networks of N seeds are trained side by side; wall time of an epoch of all of them, "
+    "divided by N. It is no time of a network alone, and stands in no table of results."
+)
+
 
 def text(
     rows: Sequence[RowTiming], pairs: Sequence[PairTiming], machine: Mapping[str, Any], device: str
@@ -30,9 +36,14 @@ def text(
     blocks = [[f"{words.machine_title(machine, device)}; random images"]]
     for dataset in dict.fromkeys(row.spec.data.name for row in rows):
         some = [row for row in rows if row.spec.data.name == dataset]
-        blocks += [seconds_table(dataset, some), apart_table(some)]
+        alone = [row for row in some if row.together == 1]
+        blocks += [seconds_table(dataset, alone), apart_table(alone)]
+        for together in sorted({row.together for row in some} - {1}):
+            blocks.append(shared_table(dataset, together, [row for row in some if row.together == together]))
+    if any(row.together > 1 for row in rows):
+        blocks.append(textwrap.wrap(SHARED, WIDTH))
     if rows:
-        blocks.append([*textwrap.wrap(LEGEND, WIDTH), *sizes_lines(rows)])
+        blocks.append([*textwrap.wrap(LEGEND, WIDTH), *sizes_lines(rows), *cut_lines(rows)])
     for claim in dict.fromkeys(pair.claim for pair in pairs):
         blocks.append(pairs_table(claim, [pair for pair in pairs if pair.claim == claim]))
     if pairs:
@@ -118,6 +129,19 @@ def _seconds_row(row: RowTiming) -> list[str]:
     return [row.name, *each, *both, NOTHING if floors is None else f"{floors:.3g}"]
 
 
+def shared_table(dataset: str, together: int, rows: Sequence[RowTiming]) -> list[str]:
+    """Training of several networks at once; never in one column with seconds of one alone."""
+    marked = f"{DATASETS[dataset].title}: per seed, {together} share the device"
+    return table([marked, "T2", "x floor", "once, all"], [_shared_row(row) for row in rows])
+
+
+def _shared_row(row: RowTiming) -> list[str]:
+    if not counts(row) or row.training is None:
+        return [row.name, "invalid" if row.certificate.invalid else "failed", *[NOTHING] * 2]
+    floors, once = times_floor(row), sum(row.training.one_off.values())
+    return [row.name, _stage(row.training), NOTHING if floors is None else f"{floors:.3g}", words.seconds(once)]
+
+
 def _stage(stage: StageTiming | None) -> str:
     return NOTHING if stage is None else "~" * (stage.how == "steps") + words.seconds(stage.seconds)
 
@@ -141,6 +165,11 @@ def sizes_lines(rows: Iterable[RowTiming]) -> list[str]:
     told = {row.sizes_from: None for row in rows if row.sizes_from}
     by_origin = {one: dict.fromkeys(row.name for row in rows if row.sizes_from == one) for one in told}
     return [line for origin, names in by_origin.items() for line in wrapped(f"Sizes of {', '.join(names)}: {origin}.")]
+
+
+def cut_lines(rows: Iterable[RowTiming]) -> list[str]:
+    """Which rows were timed with fewer images a step than their own."""
+    return [line for row in rows if (said := cut(row)) for line in wrapped(f"{row.name}: {said.strip()}")]
 
 
 def pairs_table(claim: str, pairs: Sequence[PairTiming]) -> list[str]:

@@ -38,22 +38,24 @@ Column = tuple[str, Callable[[Cell], str]]
 def columns(table: Table, notes: Footnotes) -> list[Column]:
     """The main table's columns from left to right. A smoke test has none of the paper's numbers and no seconds."""
     with_paper = not table.smoke
-    measures = [("top1", "accuracy")]
-    if table.experiment == "table4":
-        measures = [("top1", "top-1"), ("top5", "top-5")]
     found: list[Column] = [
         ("model", lambda cell: cell.row.name + (notes.mark(cell.row.paper.note) if cell.row.paper else "")),
         ("size (paper)", lambda cell: cell.row.paper.size if cell.row.paper else NOTHING),
         ("Eq. 3 params", lambda cell: words.counts([record.params.eq3 for record in cell.finished])),
         ("total params", lambda cell: words.counts([record.params.total for record in cell.finished])),
     ]
-    for measure, title in measures:
+    for measure, title in measures(table.experiment):
         found += _measure_columns(table, notes, measure, title, with_paper)
     if with_paper:
-        found.append(("s/epoch (paper; another, unnamed machine)", lambda cell: _paper_seconds(cell, notes)))
+        found.append(("s/epoch (paper; another, unnamed machine)", lambda cell: printed_seconds(cell, notes)))
     if table.timed:
         found += _timing_columns(table, notes)
     return found
+
+
+def measures(experiment: str) -> list[tuple[str, str]]:
+    """The measures that the paper prints in this table, and their titles."""
+    return [("top1", "top-1"), ("top5", "top-5")] if experiment == "table4" else [("top1", "accuracy")]
 
 
 def header(table: Table, title: str) -> str:
@@ -127,7 +129,7 @@ def _measure_columns(table: Table, notes: Footnotes, measure: str, title: str, w
         (f"95 % interval ({title})", lambda cell: words.interval(last(cell, measure))),
     ]
     if with_paper:
-        found.insert(0, (f"{title} (paper)", lambda cell: _paper_accuracy(cell, measure, notes)))
+        found.insert(0, (f"{title} (paper)", lambda cell: printed_accuracy(cell, measure, notes)))
     return found
 
 
@@ -140,12 +142,14 @@ def paper_accuracy(cell: Cell, measure: str) -> str:
     return words.printed(row.accuracy if top1 else row.top5, row.accuracy_std if top1 else row.top5_std)
 
 
-def _paper_accuracy(cell: Cell, measure: str, notes: Footnotes) -> str:
+def printed_accuracy(cell: Cell, measure: str, notes: Footnotes) -> str:
+    """The paper's number, and whose it is as a footnote."""
     row, text = cell.row.paper, paper_accuracy(cell, measure)
     return text if row is None or text == NOTHING else text + notes.mark(_provenance(row.source, row.origin))
 
 
-def _paper_seconds(cell: Cell, notes: Footnotes) -> str:
+def printed_seconds(cell: Cell, notes: Footnotes) -> str:
+    """The paper's seconds per epoch, and whose they are as a footnote."""
     row = cell.row.paper
     if row is None or row.seconds is None:
         return NOTHING
@@ -193,4 +197,4 @@ def _described(one: Series) -> str:
     result = words.measured(summarise(values)) if values else "no result"
     version = "" if one.version == PROTOCOL_VERSION else f"protocol v{one.version}, "
     way = "".join(f", {remark}" for remark in one.way.remarks)
-    return f"{version}{one.sample.data.title}{way}: {result}."
+    return f"{version}{words.one_line(one.sample.data.title)}{way}: {result}."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -67,6 +67,7 @@ def known_data(records: Iterable[KnownAnswer]) -> Data | None:
         "steps": steps,
         "cases": len(learned),
         "methods": list(dict.fromkeys(one.case.method for one in learned)),
+        "budgets": [_spent(key, group) for key, group in _groups(learned, _on_budget) if key[-1] is not None],
         "scores": [_score(key, group) for key, group in _groups(learned, _setting)],
         "points": [_point(key, group) for key, group in _groups(learned, _question)],
         "failures": [_failing(key, group) for key, group in _groups(learned, _fault) if key[-1]],
@@ -92,6 +93,10 @@ def _groups(records: Sequence[KnownAnswer], key: Callable[[KnownAnswer], Key]) -
 def _setting(record: KnownAnswer) -> tuple[Any, ...]:
     case = record.case
     return case.method, case.task, case.layers, case.budget
+
+
+def _on_budget(record: KnownAnswer) -> tuple[Any, ...]:
+    return record.case.method, record.case.layers, record.case.budget
 
 
 def _question(record: KnownAnswer) -> tuple[Any, ...]:
@@ -135,6 +140,17 @@ def _score(key: tuple[Any, ...], group: Sequence[KnownAnswer]) -> Data:
             if (mean := _average([one.excess for one in several if one.excess is not None])) is not None
         ]),
     }  # fmt: skip
+
+
+def _spent(key: tuple[Any, ...], group: Sequence[KnownAnswer]) -> Data:
+    """Which sizes a method ended at on a budget, over all tasks, scales, starts and seeds; the commonest first."""
+    ends = Counter(tuple(one.sizes) for one in group).most_common()
+    return {
+        **_named(("method", "layers", "budget"), key),
+        "cases": len(group),
+        "tasks": len({(one.case.task, one.case.scale) for one in group}),
+        "ends": [{"sizes": list(sizes), "cases": count} for sizes, count in ends],
+    }
 
 
 def _point(key: tuple[Any, ...], group: Sequence[KnownAnswer]) -> Data:

@@ -11,6 +11,7 @@ from reproduce.report.sections import grid
 from reproduce.report.words import NOTHING
 
 Data = Mapping[str, Any]
+MOST_ENDS = 6  # of a method that are listed
 
 LEAD = """\
 Of a lag task d the answer is proven: a receptive field of d + 1 suffices, and a smaller one sees nothing. A texture has
@@ -24,6 +25,10 @@ SCORES = """\
 budget; without one nothing speaks against a large kernel. Each is a mean over scales and starts, then over seeds; in
 brackets the 95 % interval (Student's t) of the latter, percentages cut at 0 and 100. The two are not to be added up.
 """
+SPENT = """\
+A learner that has to spend its budget has few sizes left to choose from. Where it ends at the same sizes whatever the
+task and its scale, the budget has decided, and *reaches* and *excess* say nothing about what the method hears.
+"""
 
 
 def markdown(data: Data) -> str:
@@ -36,6 +41,7 @@ def markdown(data: Data) -> str:
         "## Scores",
         SCORES.format(margin=data["margin"]).strip(),
         _scores(data["scores"]),
+        *_budgets(data["budgets"]),
         "## Sizes by scale and start",
         "Receptive fields and accuracies: mean over the seeds (least..greatest).",
         _points(data["points"]),
@@ -54,6 +60,20 @@ def _scores(scores: Sequence[Data]) -> str:
          percent(one["accuracy"])]
         for one in scores
     ])  # fmt: skip
+
+
+def _budgets(budgets: Sequence[Data]) -> list[str]:
+    """At which sizes methods on a budget end, counted over everything that was asked of them."""
+    if not budgets:
+        return []
+    rows = [
+        [one["method"], str(one["layers"]), f"{one['budget']:,}", f"{one['cases']} of {one['tasks']} tasks and scales",
+         ", ".join(f"{' '.join(map(str, end['sizes']))} ({end['cases']})" for end in one["ends"][:MOST_ENDS])
+         + ", ..." * (len(one["ends"]) > MOST_ENDS)]
+        for one in budgets
+    ]  # fmt: skip
+    table = grid(["method", "layers", "budget", "cases", "sizes at the end (cases)"], rows)
+    return ["## What the budget decides", SPENT.strip(), table]
 
 
 def _points(points: Sequence[Data]) -> str:

@@ -83,13 +83,16 @@ def about(dataset: str, own: Sequence[Question]) -> tuple[str, ...]:
 
 def name_of(question: Question) -> str:
     """`EffConv-20 0.66M`, and whatever is not as in our default: `EffConv-20 0.66M, lam 0.05, graph engine`."""
-    spec, depth = question.spec, int(str(question.spec.model.args["depth"]))
+    spec, args = question.spec, question.spec.model.args
+    row = effconv_name(int(str(args["depth"])), spec.size_learning.budget)
+    if "widen_factor" in args:
+        row = row.replace(f"EffConv-{args['depth']}", f"Wide-EffConv-{args['depth']}-{args['widen_factor']}")
     given, changed = spec.size_learning, []
     for name, field in type(given).model_fields.items():
         if not field.is_required() and getattr(given, name) != field.default:
             changed.append(f"{name} {getattr(given, name)}")
     changed += [] if spec.engine == "plain" else [f"{spec.engine} engine"]
-    return ", ".join([effconv_name(depth, spec.size_learning.budget), *changed])
+    return ", ".join([row, *changed])
 
 
 def block(question: Question) -> list[str]:
@@ -108,7 +111,7 @@ def finding(question: Question) -> str:
     seeds = words.seed_list(verdict.seeds)
     lead = (
         f"With {spec.steps:,} steps of {spec.size_learning.batch_size} images, from {origin.train_images:,} training "
-        f"images of {origin.title}, and {seeds}, "
+        f"images of {words.one_line(origin.title)}, and {seeds}, "
     )
     if verdict.p is None:
         return f"{lead}nothing can be said: the test needs {FEWEST} seeds."

@@ -83,7 +83,7 @@ def _data(table: Table) -> list[str]:
             one = cell.series.sample.data
             kind = "the canonical files" if one.canonical else f"source {one.source}, not canonical"
             counts = f"{one.train_images:,} training and {one.test_images:,} test images"
-            lines.setdefault(f"Data: {one.title}; {kind}; {counts}", []).append(cell.row.name)
+            lines.setdefault(f"Data: {words.one_line(one.title)}; {kind}; {counts}", []).append(cell.row.name)
     return [line + (f" ({', '.join(names)})." if len(lines) > 1 else ".") for line, names in lines.items()]
 
 

@@ -60,6 +60,7 @@ def _ours(one: Table, cell: Cell, series: Series) -> dict[str, Any]:
         "threads": series.way.threads,
         "engine": series.way.engine,
         "numeric_precision": series.way.precision,  # `precision` is a measure
+        **({} if series.way.world_size == 1 else {"processes": series.way.world_size, "sync_bn": series.way.sync_bn}),
         "data": origin.model_dump(mode="json", exclude={"files"}),
         "seconds_per_epoch": [_seconds(found) for found in seconds(cell)] if one.timed else [],
         "runs": [_run(record) for record in series.finished],

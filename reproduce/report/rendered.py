@@ -7,20 +7,23 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reproduce.experiments import EXPERIMENTS
-from reproduce.report import figures, known, labels, readings, words
+from reproduce.report import claims_text, figures, known, labels, onepage, readings, words
+from reproduce.report.onepage.sources import Sources
 from reproduce.report.pages import Page
 from reproduce.report.sections import grid
 from reproduce.report.shelf import Shelf
 from reproduce.report.table import Table, gather
 from reproduce.report.tables import markdown
 from reproduce.specs import Protocol
-from reproduce.store import Store
+from reproduce.store import Store, place
 
 INDEX = "README.md"
 # Other names in the folder are left alone.
-OURS = re.compile(r"((table|figure)\d\..+|known-answer|labels\..+|readings)\.(md|png|svg|json)")
+OURS = re.compile(
+    r"((table|figure)\d\..+|known-answer|labels\..+|readings|claims)\.(md|png|svg|json)|report\.(md|html)"
+)
 WITHOUT_RUNS = "paper"  # the protocol of a table that has timings alone
-FURTHER = (known, labels, readings)  # each with `pages(results)`: what is rendered of records beside the runs
+FURTHER = (known, labels, readings, claims_text)  # each with `pages(results)`: of records beside the runs
 MEND = "regenerate with `reproduce table2 --no-run`"
 
 
@@ -29,9 +32,9 @@ def write_all(store: Store, rendered: Path) -> list[Path]:
 
     Files of ours that no record supports any more are removed.
     """
-    pages = list(_pages(store))
+    pages = _pages(store)
     for name in _left_over(pages, rendered):
-        (rendered / name).unlink()
+        (rendered / name).unlink(missing_ok=True)  # another command may be at it
     return [path for page in _with_index(pages) for path in _write(page, rendered)]
 
 
@@ -46,12 +49,12 @@ def stale(store: Store, rendered: Path) -> list[str]:
 
     Pictures are judged by the data beside them, since their bytes differ between versions of the libraries.
     """
-    pages = list(_pages(store))
+    pages = _pages(store)
     lines = [*known.problems(store.results), *labels.problems(store.results)]
     for page in _with_index(pages):
         if not (rendered / page.name).exists():
             lines.append(f"{page.name}: missing; {MEND}")
-        elif not _same(page, rendered):
+        elif not _holds(rendered / page.name, page.content(rendered)):
             lines.append(f"{page.name}: differs from the records; {MEND}")
         lines += [f"{name}: missing; {MEND}" for name in page.pictures if not (rendered / name).exists()]
     return lines + [f"{name}: left over, no record supports it; {MEND}" for name in _left_over(pages, rendered)]
@@ -72,15 +75,26 @@ def protocols(shelf: Shelf) -> list[Protocol]:
     return list(found.values())
 
 
-def _pages(store: Store) -> Iterator[Page]:
+def _pages(store: Store) -> list[Page]:
+    """Every page; last the report, which shows what the others hold and embeds their pictures."""
+    found = sources(store)
+    return [*found.pages, *onepage.pages(found)]
+
+
+def sources(store: Store) -> Sources:
+    """What the report is made from: the records, and every other page."""
     shelf = Shelf.of(store)
+    return Sources(
+        store, shelf, [*_of_experiments(shelf), *(page for further in FURTHER for page in further.pages(store.results))]
+    )
+
+
+def _of_experiments(shelf: Shelf) -> Iterator[Page]:
     for experiment in EXPERIMENTS:
         for protocol in protocols(shelf):
             page = _page(experiment, protocol, shelf)
             if page is not None:
                 yield page
-    for further in FURTHER:
-        yield from further.pages(store.results)
 
 
 def _page(experiment: str, protocol: Protocol, shelf: Shelf) -> Page | None:
@@ -98,7 +112,7 @@ def _page(experiment: str, protocol: Protocol, shelf: Shelf) -> Page | None:
     if not timed and all(cell.series is None for cell in table.every):
         return None
     name = f"{experiment}.{protocol.name}.md"
-    return Page(name=name, text=markdown(table), about=_about(name, table))
+    return Page(name=name, text=markdown(table), about=_about(name, table), table=table)
 
 
 def _about(name: str, table: Table) -> tuple[str, ...]:
@@ -128,18 +142,19 @@ def _write(page: Page, rendered: Path) -> list[Path]:
     """Write a page's files, and draw its pictures unless those of the same data stand there."""
     rendered.mkdir(parents=True, exist_ok=True)
     path, pictures = rendered / page.name, [rendered / name for name in page.pictures]
-    drawn = _same(page, rendered) and all(picture.exists() for picture in pictures)
+    content = page.content(rendered)
+    drawn = _holds(path, content) and all(one.exists() for one in pictures)
     if page.figure is not None and page.draw is not None and not drawn:
         path.unlink(missing_ok=True)  # last to come back: pictures without it are drawn again
-        for kind, content in page.draw(page.figure).items():
-            path.with_suffix(f".{kind}").write_bytes(content)
-    path.write_text(page.text, encoding="utf-8")
+        for kind, picture in page.draw(page.figure).items():
+            path.with_suffix(f".{kind}").write_bytes(picture)
+    if not _holds(path, content):
+        place(path, content)
     return [*pictures, path]
 
 
-def _same(page: Page, rendered: Path) -> bool:
-    path = rendered / page.name
-    return path.exists() and path.read_bytes() == page.text.encode()
+def _holds(path: Path, content: bytes) -> bool:
+    return path.exists() and path.read_bytes() == content
 
 
 def _left_over(pages: list[Page], rendered: Path) -> list[str]:

@@ -15,8 +15,8 @@ MEASURES = (("top5", "top-5"), ("precision", "macro precision"), ("recall", "mac
 
 
 def grid(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A markdown table; nothing is taken for a number, so every digit stays."""
-    safe = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    """A markdown table; nothing is taken for a number, so every digit stays. A row is one line."""
+    safe = [[" ".join(cell.splitlines()).replace("|", r"\|") for cell in row] for row in rows]
     return str(tabulate(safe, list(headers), tablefmt="github", disable_numparse=True))
 
 

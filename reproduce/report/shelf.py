@@ -28,22 +28,26 @@ class Way:
     threads: int
     engine: str
     precision: str
+    world_size: int = 1
+    sync_bn: bool = False
 
     @classmethod
     def of(cls, spec: RunSpec) -> Self:
-        return cls(spec.threads, spec.engine, spec.precision)
+        return cls(spec.threads, spec.engine, spec.precision, spec.world_size, spec.sync_bn)
 
     @property
     def remarks(self) -> list[str]:
         """What a cell must say of it: whatever is not usual."""
         found = [] if self.threads == 1 else [f"{self.threads} threads"]
         found += [] if self.engine == "plain" else [f"{self.engine} engine"]
-        return found + ([] if self.precision == "float32" else [self.precision])
+        found += [] if self.precision == "float32" else [self.precision]
+        shared = "batch norm over all" if self.sync_bn else "batch norm in each"
+        return found + ([] if self.world_size == 1 else [f"{self.world_size} processes, {shared}"])
 
     @property
-    def rank(self) -> tuple[bool, bool, int]:
+    def rank(self) -> tuple[bool, bool, bool, int]:
         """The higher, the more usual."""
-        return self.engine == "plain", self.precision == "float32", -self.threads
+        return self.world_size == 1, self.engine == "plain", self.precision == "float32", -self.threads
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +98,8 @@ class Shelf:
             self._by_question[question(record.spec)].append(record)
         self._by_pace: dict[str, list[RowTiming]] = defaultdict(list)
         for timing in rows:
-            self._by_pace[pace(timing.spec)].append(timing)
+            if timing.together == 1:  # shared time is no time of a row's own
+                self._by_pace[pace(timing.spec)].append(timing)
 
     @classmethod
     def of(cls, store: Store) -> Self:
@@ -116,7 +121,8 @@ class Shelf:
 
 def question(spec: RunSpec) -> str:
     """What a cell asks for: the spec, blind to where the images come from and to how it was computed."""
-    return spec.model_copy(update={"threads": 1, "engine": "plain", "precision": "float32"}).cell_id
+    usual = {"threads": 1, "engine": "plain", "precision": "float32", "processes": None}
+    return spec.model_copy(update=usual).cell_id
 
 
 def pace(spec: RunSpec) -> str:
@@ -181,5 +187,5 @@ def _newest_complete(versions: Sequence[Series]) -> Series:
     return max((one for one in versions if one.answered >= enough), key=lambda one: one.version)
 
 
-def _rank(one: Series) -> tuple[bool, bool, int, tuple[bool, bool, int]]:
+def _rank(one: Series) -> tuple[bool, bool, int, tuple[bool, bool, bool, int]]:
     return one.answered > 0, one.source == CANONICAL, len(one.finished), one.way.rank

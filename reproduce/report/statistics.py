@@ -66,8 +66,8 @@ def interval95(values: Sequence[float]) -> tuple[float, float] | None:
     return centre - half, centre + half
 
 
-def t_quantile(degrees: int) -> float:
-    """The two-sided 95 % point of Student's t with so many degrees of freedom: 12.706 for 1, 4.303 for 2."""
+def t_quantile(degrees: float, confidence: float = CONFIDENCE) -> float:
+    """The two-sided point of Student's t, by default of 95 %: 12.706 for 1 degree of freedom, 4.303 for 2."""
     from scipy.special import stdtrit  # here, because its import takes longer than a whole --help
 
-    return float(stdtrit(degrees, 0.5 + CONFIDENCE / 2))
+    return float(stdtrit(degrees, 0.5 + confidence / 2))

@@ -11,7 +11,7 @@ from reproduce.report.cells import Cell
 from reproduce.report.shelf import Shelf
 from reproduce.report.words import NOTHING
 from reproduce.timing_store import counts
-from reproduce.timings import RowTiming, StageTiming, epoch_seconds
+from reproduce.timings import BatchLine, RowTiming, StageTiming, epoch_seconds
 
 AVERAGES = "weighted by epochs / mean of stages"
 HEADERS = ["model", "machine", "engine, precision", "size learning", "training", AVERAGES, "times the floor",
@@ -95,12 +95,39 @@ def averages(record: RowTiming) -> dict[str, Any]:
 def extrapolated(record: RowTiming) -> str:
     """`Extrapolated from 8 timed steps of size learning and 10 of training.`; empty for whole epochs."""
     stages = (("size learning", record.size_learning), ("training", record.training))
-    parts = [(len(stage.samples), name) for name, stage in stages if stage is not None and stage.how == "steps"]
+    parts = [(timed_steps(stage), name) for name, stage in stages if stage is not None and stage.how == "steps"]
     if not parts:
         return ""
     (steps, first), *rest = parts
     text = f"Extrapolated from {steps} timed steps of {first}"
-    return text + "".join(f" and {steps} of {name}" for steps, name in rest) + "."
+    return text + "".join(f" and {steps} of {name}" for steps, name in rest) + "." + cut(record)
+
+
+def timed_steps(stage: StageTiming) -> int:
+    """Of all batch sizes."""
+    return len(stage.samples) + (len(stage.batch_line.samples) if stage.batch_line else 0)
+
+
+def cut(record: RowTiming) -> str:
+    """` Steps of 2 images instead of 64, ...`, led by a blank; empty where the batch is the row's own."""
+    stage = record.training
+    if stage is None or not stage.batch_cut:
+        return ""
+    own, line = record.spec.training.batch_size, stage.batch_line
+    if line is not None:
+        return _line(line)
+    each = "each with all that a step costs besides its images, so rather too long"
+    return f" Steps of {stage.batch_size} images instead of {own}, {each}."
+
+
+def _line(line: BatchLine) -> str:
+    """How two cut batches were drawn out to the row's own, or why they were not."""
+    batches, took = (" and ".join(map(str, both)) for both in (line.images, map(words.seconds, line.seconds)))
+    if line.used:
+        fixed = f"{took} s, {words.seconds(line.fixed)} s of them whatever the images"
+        return f" A step of {line.own} images is extrapolated from steps of {batches} images by a line: {fixed}."
+    why = f"a line through steps of {batches} images ({took} s) falls below zero"
+    return f" Steps of {line.images[0]} images instead of {line.own}, in proportion to the images: {why}."
 
 
 def by_stage(cells: Sequence[Cell], shelf: Shelf) -> list[list[str]]:

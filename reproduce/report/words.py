@@ -104,8 +104,9 @@ def data_remark(origin: DataOrigin) -> str:
     """What a number's header or cell must say of data that are not the canonical files; empty for those."""
     if origin.canonical:
         return ""
-    match = re.search(r"\((.*)\)", origin.title)
-    return match[1] if match else origin.title
+    title = one_line(origin.title)
+    match = re.search(r"\((.*)\)", title)
+    return match[1] if match else title
 
 
 def machine_title(description: Mapping[str, Any], device: str) -> str:
@@ -115,7 +116,7 @@ def machine_title(description: Mapping[str, Any], device: str) -> str:
     if not gpu and description.get("cores"):
         hardware = f"{hardware} ({description['cores']} cores)"
     torch = f", torch {description['torch']}" if description.get("torch") else ""
-    return f"{hardware}{torch}"
+    return one_line(f"{hardware}{torch}")
 
 
 def schedule(dataset: str, protocol: Protocol) -> str:

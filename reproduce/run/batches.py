@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,8 @@ class Batches:
 
     Yields (images (B, C, H, W) float32, labels (B,) int64), from the batch after the first `skip`. `augmentation_rng`
     is the state of the augmentation's generator after the last batch; given to another `Batches` together with `skip`
-    it goes on from there.
+    it goes on from there. `part`: which images of a batch of so many this process is to see; order and augmentation are
+    drawn for all of them, so that the parts of all processes are the batch of one.
     """
 
     split: Split
@@ -34,6 +35,7 @@ class Batches:
     drop_last: bool = False
     skip: int = 0
     augmentation_rng: Tensor | None = None
+    part: Callable[[int], slice] | None = None
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         rng, order = self.rng(), self.order()
@@ -43,6 +45,9 @@ class Batches:
             chosen = order[step * self.batch_size : (step + 1) * self.batch_size]
             images = augment(self.split.images.index_select(0, chosen), self.augmentation, rng)
             self.augmentation_rng = rng.get_state()
+            if self.part is not None:
+                own = self.part(len(chosen))
+                images, chosen = images[own], chosen[own]
             yield laid_out(normalise(images, self.normalisation)), self.split.labels.index_select(0, chosen)
 
     def order(self) -> Tensor:

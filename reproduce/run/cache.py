@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -14,12 +15,15 @@ from typing import Any
 import numpy as np
 import PIL
 import torch
+from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from reproduce.run.splits import Split
+from reproduce.store import parse_json
 
 log = logging.getLogger(__name__)
 VERSION = 1  # raised when decoding changes
+DTYPES = ("uint8", "int64")
 ARRAYS = ("train_images", "train_labels", "test_images", "test_labels")
 
 
@@ -41,11 +45,11 @@ def entry_folder(cache: Path, name: str, fingerprint: str) -> Path:
 def read_entry(entry: Path) -> tuple[Split, Split] | None:
     """(train, test), or None: not there, or damaged, which is said in one log line. The caller decodes afresh then."""
     try:
-        described = json.loads((entry / "arrays.json").read_text())
+        described = parse_json(entry / "arrays.json")
         arrays = [torch.from_numpy(read_array(entry / f"{name}.npy", described[name])) for name in ARRAYS]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
+    except Exception as error:  # a damaged file may fail anywhere in numpy's reader
         log.warning("the cached images in %s are damaged and are decoded again (%s)", entry, error)
         return None
     return Split(images=arrays[0], labels=arrays[1]), Split(images=arrays[2], labels=arrays[3])
@@ -55,9 +59,17 @@ def read_array(path: Path, described: dict[str, Any]) -> NDArray[Any]:
     """One .npy file. Raises `ValueError` unless size, shape, type and SHA-256 are what was written."""
     if path.stat().st_size != described["bytes"]:
         raise ValueError(f"{path.name} has another size")
-    array: NDArray[Any] = np.load(path, allow_pickle=False)
-    if list(array.shape) != described["shape"] or str(array.dtype) != described["dtype"]:
-        raise ValueError(f"{path.name} has another shape")
+    with path.open("rb") as stream:
+        if npy.read_magic(stream) != (1, 0):
+            raise ValueError(f"{path.name} is of another version")
+        shape, fortran, dtype = npy.read_array_header_1_0(stream)
+        if list(shape) != described["shape"] or str(dtype) != described["dtype"] or str(dtype) not in DTYPES:
+            raise ValueError(f"{path.name} has another shape")
+        count = math.prod(shape)
+        if count * dtype.itemsize != described["bytes"] - stream.tell():  # before room is made for them
+            raise ValueError(f"{path.name} has another size")
+        array: NDArray[Any] = np.fromfile(stream, dtype, count)
+    array = array.reshape(shape, order="F" if fortran else "C")
     if content_sha256(array) != described["sha256"]:
         raise ValueError(f"{path.name} has a wrong checksum")
     return array

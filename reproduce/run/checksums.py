@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from reproduce.errors import UserError
 from reproduce.run.splits import Progress, tell
+from reproduce.store import parse_json
 
 log = logging.getLogger(__name__)
 CHUNK = 1 << 20
@@ -105,10 +107,11 @@ def folder_checksum(
     lines = []
     for done, file in enumerate(sorted(files, key=lambda file: file.path), 1):
         try:
-            content = (folder / file.path).read_bytes()
+            with (folder / file.path).open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise UserError(f"{folder / file.path} cannot be read ({error.strerror}); replace or delete it") from error
-        lines.append(f"{file.path} {hashlib.sha256(content).hexdigest()}\n")
+        lines.append(f"{file.path} {digest}\n")
         tell(progress, done, len(files))
     combined = hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
     return remember(folder, files, index, Checksum(combined, "", sum(file.bytes for file in files)))
@@ -135,11 +138,12 @@ def remembered(folder: Path, files: Sequence[Listed], index: Path | None) -> Che
     if index is None:
         return None
     try:
-        entry = json.loads(index_entry(folder, files, index).read_text())
+        entry = parse_json(index_entry(folder, files, index))
         known = Checksum(str(entry["sha256"]), str(entry["md5"]), int(entry["bytes"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):
         return None
-    return known if len(known.sha256) == 64 and known.bytes == sum(file.bytes for file in files) else None
+    whole = re.fullmatch("[0-9a-f]{64}", known.sha256) and re.fullmatch("(?:[0-9a-f]{32})?", known.md5)
+    return known if whole and known.bytes == sum(file.bytes for file in files) else None
 
 
 def remember(folder: Path, files: Sequence[Listed], index: Path | None, checksum: Checksum) -> Checksum:

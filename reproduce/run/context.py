@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,26 @@ import torch
 
 from reproduce.errors import UserError
 from reproduce.run.datasets import Dataset, Split, load
-from reproduce.run.progress import Reporter
+from reproduce.run.progress import Reporter, Silent
 from reproduce.specs import DataSpec, RunSpec
 from reproduce.store import Store
+
+STALL_LIMIT = 900.0  # seconds
+
+
+def never() -> bool:
+    return False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """What a user says of the jobs of a queue; None: the backend's own choice."""
+
+    partition: str | None = None
+    time: float | None = None  # seconds that a job may take
+    max_jobs: int | None = None  # at a time
+    pack: int | None = None  # runs in a job
+    sbatch: tuple[tuple[str, str], ...] = ()  # further options, by name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +48,24 @@ class Context:
     progress: Reporter
     stop: Callable[[], bool]
     retry: bool = False  # do again what failed or diverged
+    backend: str = "inline"  # inline, local or slurm; of `run_all` alone
+    stall_limit: float = STALL_LIMIT  # seconds without a finished step after which a worker's run counts as hung
+    cluster: Cluster = Cluster()
+
+    def bare(self, *, jobs: int) -> Context:
+        """What another process can be given: absolute paths, nobody told, no stop, no records in memory.
+
+        jobs: how many runs go side by side, of those that there are.
+        """
+        return replace(
+            self,
+            store=Store(self.store.results.absolute()),
+            data_root=None if self.data_root is None else self.data_root.absolute(),
+            cache=None if self.cache is None else self.cache.absolute(),
+            progress=Silent(),
+            stop=never,
+            jobs=jobs,
+        )
 
 
 @dataclass(kw_only=True)
@@ -44,7 +79,7 @@ class Run:
     device: torch.device
     folder: Path  # of its resume state
     dataset: Dataset  # on the device
-    began: dict[str, Any] = field(default_factory=dict)  # started, resumed, shared
+    began: dict[str, Any] = field(default_factory=dict)  # what stands in its run.json
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 
 import torch
@@ -23,11 +24,7 @@ def load_digits(name: str, train_images: int | None, test_images: int | None) ->
     The split is fixed: of each digit the first 139 images train, the last 35 test (1,390 and 350 in all); the counts
     then take the first ones of each class. Raises `UserError` when there are fewer.
     """
-    from sklearn.datasets import load_digits as bundled  # takes a second to import, and only `tiny` needs it
-
-    digits = bundled()
-    pixels = torch.from_numpy(digits.images).to(torch.uint8)  # (1797, 8, 8), 0..16
-    everything = Split(images=pixels[:, None], labels=torch.from_numpy(digits.target).long())
+    everything = bundled()
     rank = rank_in_class(everything.labels)
     size = torch.bincount(everything.labels)[everything.labels]
     splits = []
@@ -37,6 +34,17 @@ def load_digits(name: str, train_images: int | None, test_images: int | None) ->
         splits.append(Split(images=in_shape(part.images, DATASETS[name]), labels=part.labels))
     train, test = splits
     return train, test, origin(name, everything, train, test)
+
+
+@functools.cache
+def bundled() -> Split:
+    """All 1,797 of them: (1797, 1, 8, 8) uint8 in 0..16. Shared: to be copied, not changed."""
+    from sklearn import datasets  # takes a second to import, and only `tiny` needs it
+
+    digits = datasets.load_digits()
+    # numpy converts: in torch that could start threads, and no process may be forked after that (see `preloaded`).
+    pixels, labels = digits.images.astype("uint8"), digits.target.astype("int64")
+    return Split(images=torch.from_numpy(pixels)[:, None], labels=torch.from_numpy(labels))
 
 
 def in_shape(digits: Tensor, facts: DatasetFacts) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http.client import HTTPException
 from pathlib import Path
 
 from reproduce.errors import UserError
@@ -50,9 +51,10 @@ def fetched(path: Path, urls: list[str], title: str) -> Path:
     part = path.with_name(path.name + ".part")
     reason = ""
     for url in urls:
+        part.unlink(missing_ok=True)  # of a download that was killed: torchvision would take it as it is
         try:
             download_url(url, str(path.parent), filename=part.name)
-        except (OSError, RuntimeError) as error:
+        except (OSError, RuntimeError, ValueError, HTTPException) as error:
             reason = " ".join(str(error).split())[:200]
             continue
         if hash_file(part).md5 == PUBLISHED[path.name]:

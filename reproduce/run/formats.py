@@ -21,6 +21,7 @@ from reproduce.specs import DatasetFacts
 Arrays = dict[str, NDArray[Any]]
 CHUNK = 1 << 20
 MEND = "delete it and fetch it again with --download"
+ROOM = 2  # times the data set's own training set: what unpacks to more is a bomb and no data set
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,18 +48,26 @@ def parse_idx(where: str, content: bytes, facts: DatasetFacts) -> Arrays:
         size = struct.unpack(">II", stream.read(8)) if magic == 0x803 else ()
         if magic == 0x803 and size != (facts.image_size, facts.image_size):
             raise UserError(f"{where} holds images of {size[0]}x{size[1]} pixels, not those of {facts.title}; {MEND}")
-        body = exactly(stream, count * (size[0] * size[1] if size else 1), where)
+        body = exactly(stream, count * (size[0] * size[1] if size else 1), where, most_bytes(facts))
     except (OSError, EOFError, zlib.error, struct.error) as error:
         raise UserError(f"{where} is truncated or damaged ({error}); {MEND}") from error
     values = np.frombuffer(body, np.uint8)
     return {"images": values.reshape(count, 1, *size)} if size else {"labels": values.astype(np.int64)}
 
 
-def exactly(stream: Any, declared: int, where: str) -> bytearray:
+def most_bytes(facts: DatasetFacts) -> int:
+    """Bytes that one unpacked file of a data set can hold: its images, with labels and file names."""
+    images = max(facts.train_images, facts.test_images)
+    return ROOM * images * (facts.in_channels * facts.image_size**2 + 64)
+
+
+def exactly(stream: Any, declared: int, where: str, most: int) -> bytearray:
     """The rest of `stream`, which must be `declared` bytes: read in chunks, so that a false header claims no memory."""
     body = bytearray()
-    while chunk := stream.read(min(CHUNK, declared + 1 - len(body))):
+    while chunk := stream.read(max(0, min(CHUNK, declared + 1 - len(body), most + 1 - len(body)))):
         body += chunk
+    if len(body) > most:
+        raise UserError(f"{where} unpacks to more than {most:,} bytes, twice what it should be; {MEND}")
     if len(body) != declared:
         found = f"only {len(body):,}" if len(body) < declared else "more"
         raise UserError(f"{where} is damaged: its header declares {declared:,} bytes, it holds {found}; {MEND}")

@@ -21,7 +21,7 @@ from reproduce.run.context import Context, Shelf
 from reproduce.run.datasets import Dataset, Split
 from reproduce.run.outcome import rounded, thinned
 from reproduce.run.progress import Remote
-from reproduce.run.recording import code, now
+from reproduce.run.recording import code
 from reproduce.run.resume import Notes, clear
 from reproduce.run.size_learning import call
 from reproduce.run.size_steps import FirstSteps, Follower, shuffled
@@ -29,7 +29,7 @@ from reproduce.run.workers import POLL, Asked
 from reproduce.size_records import SizeCase, SizeClock, SizeRecord, SizeStore
 from reproduce.specs import PROTOCOL_VERSION
 from reproduce.stopping import Stop
-from reproduce.store import locked
+from reproduce.traces import hold, now
 
 
 def labelled(split: Split, case: SizeCase) -> Split:
@@ -56,7 +56,7 @@ def run_case(case: SizeCase, context: Context, shelf: Shelf | None = None) -> Si
         context.progress.note(f"{label}: {found.outcome.status} earlier, nothing to do")
         return found
     device, folder = machine.choose_device(context.device), store.resume_dir(case)
-    with machine.settings(case.spec.threads, case.spec.precision), locked(folder):
+    with machine.settings(case.spec.threads, case.spec.precision), hold(folder):
         dataset = (shelf or Shelf()).get(case.spec.data, device, context)
         context.progress.run(label, {"sizes": case.spec.steps})
         record = learned(case, dataset, context, device=device, folder=folder)
@@ -70,7 +70,7 @@ def run_case(case: SizeCase, context: Context, shelf: Shelf | None = None) -> Si
 def learned(case: SizeCase, dataset: Dataset, context: Context, *, device: torch.device, folder: Path) -> SizeRecord:
     """One run from its resume state on, as a record. A loss that is not finite is an outcome."""
     spec, notes = case.spec, Notes(folder / "run.json")
-    before = notes.load()
+    before = notes.load(started=str, resumed=int)
     shared = bool(before.get("shared")) or context.jobs > 1 or machine.others_at_work(spec.threads)
     began = before.get("started", now())
     resumed = before["resumed"] + 1 if before else 0

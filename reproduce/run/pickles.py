@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reproduce.errors import UserError
+from reproduce.run.opcodes import scan
 
 
 class Bytes(bytes):
     """Stands for `_codecs.encode`: how Python 3 writes bytes in an old pickle protocol."""
 
     def __new__(cls, text: str, encoding: str = "latin1") -> Self:
-        if encoding not in ("latin1", "latin-1"):
-            raise pickle.UnpicklingError(f"text encoded as {encoding!r}")
+        if not isinstance(text, str) or encoding not in ("latin1", "latin-1"):
+            raise pickle.UnpicklingError("text in another encoding than latin1")
         return super().__new__(cls, text.encode("latin1"))
 
     def __setstate__(self, state: Any) -> None:
@@ -29,16 +30,24 @@ class Dtype:
     """Stands for `numpy.dtype`: a kind and a width, nothing else."""
 
     def __init__(self, code: str | bytes, *_: Any) -> None:
-        self.code = code.decode("ascii") if isinstance(code, bytes) else code
+        self.code = plain(code)
         if not re.fullmatch(r"[uif][1248]", self.code):
             raise pickle.UnpicklingError(f"an array of {self.code!r}")
         self.order = "|"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        order = state[1].decode("ascii") if isinstance(state[1], bytes) else state[1]
+        order = plain(state[1])
         if order not in ("|", "<", "="):
             raise pickle.UnpicklingError(f"an array in byte order {order!r}")
         self.order = order
+
+
+def plain(text: Any) -> str:
+    """A short text. No other value gets into a message: that of lists within lists may have no end."""
+    text = text.decode("ascii") if isinstance(text, bytes) else text
+    if not isinstance(text, str) or len(text) > 20:
+        raise pickle.UnpicklingError("an array of no known type")
+    return text
 
 
 class Array:
@@ -56,15 +65,16 @@ class Array:
     def values(self) -> NDArray[Any]:
         """The array. Raises `UnpicklingError` unless the bytes present are exactly those that the shape declares."""
         whole = isinstance(self.raw, bytes | bytearray) and isinstance(self.dtype, Dtype)
-        if not whole or not all(isinstance(n, int) and n >= 0 for n in self.shape):
+        shape = self.shape if isinstance(self.shape, tuple) and len(self.shape) <= 2 else (-1,)
+        if not whole or not all(isinstance(n, int) and 0 <= n < 2**63 for n in shape):
             raise pickle.UnpicklingError("an array that is none")
         dtype = np.dtype("<" + self.dtype.code)
         declared = dtype.itemsize
-        for n in self.shape:
+        for n in shape:
             declared *= n
         if declared != len(self.raw):
             raise pickle.UnpicklingError(f"an array declares {declared:,} bytes and holds {len(self.raw):,}")
-        return np.frombuffer(self.raw, dtype).reshape(self.shape, order="F" if self.fortran else "C")
+        return np.frombuffer(self.raw, dtype).reshape(shape, order="F" if self.fortran else "C")
 
 
 class Buffer(Array):
@@ -72,7 +82,8 @@ class Buffer(Array):
 
     def __init__(self, raw: Any, dtype: Any, shape: Any, order: Any) -> None:
         super().__init__()
-        self.raw, self.dtype, self.shape, self.fortran = raw, dtype, shape, order == "F"
+        self.raw, self.dtype, self.shape = raw, dtype, shape
+        self.fortran = isinstance(order, str) and order == "F"
 
 
 ADMITTED: dict[tuple[str, str], type] = {
@@ -95,6 +106,13 @@ class Restricted(pickle.Unpickler):
         return ADMITTED[module, name]
 
 
+def integers(labels: Any) -> NDArray[np.int64]:
+    """labels: a flat list -> (n,). Numpy must not see one of lists within lists, which may unfold without end."""
+    if not isinstance(labels, list) or not all(type(label) is int for label in labels):
+        return np.empty(0, np.float64)
+    return np.array(labels, np.int64)
+
+
 def read_batch(where: str, content: bytes, *, first_label: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Rows of 3x32x32 pixels and labels of one batch file -> ((n, 3, 32, 32) uint8, (n,) int64 from 0).
 
@@ -102,10 +120,13 @@ def read_batch(where: str, content: bytes, *, first_label: int) -> tuple[NDArray
     Raises `UserError` for whatever is no such file, without running anything that it holds.
     """
     try:
-        batch = Restricted(io.BytesIO(content), encoding="bytes").load()
+        stream = io.BytesIO(content)
+        scan(stream)
+        stream.seek(0)
+        batch = Restricted(stream, encoding="bytes").load()
         data, labels = (batch.get(key.encode(), batch.get(key)) for key in ("data", "labels"))
         rows = data.values()
-        classes = np.asarray(labels.values() if isinstance(labels, Array) else labels)
+        classes = labels.values() if isinstance(labels, Array) else integers(labels)
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3 * 32 * 32:
             raise pickle.UnpicklingError(f"its data is {rows.dtype} of shape {rows.shape}, not rows of 3,072 bytes")
         if classes.dtype.kind not in "iu" or classes.shape != (len(rows),):

@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from reproduce.naming import clock_time
 from reproduce.run.outcome import Watcher
 
 PLAIN_GAP = 5.0  # seconds between plain lines of a run at the ends of epochs
@@ -27,6 +28,40 @@ class Reporter(Watcher, Protocol):
     def done(self, name: str, line: str) -> None: ...
 
     def note(self, line: str) -> None: ...
+
+
+class Display(Reporter, Protocol):
+    """A `Reporter` of several runs at once."""
+
+    def update(
+        self,
+        stage: str,
+        epoch: int,
+        epochs: int,
+        step: int,
+        steps: int,
+        loss: float,
+        top1: float | None = None,
+        budget_error: float | None = None,
+        *,
+        run: str | None = None,
+    ) -> None: ...
+
+
+class Silent:
+    """A `Reporter` that tells nobody."""
+
+    def run(self, name: str, work: dict[str, int] | None = None) -> None:
+        pass
+
+    def update(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def done(self, name: str, line: str) -> None:
+        pass
+
+    def note(self, line: str) -> None:
+        pass
 
 
 @dataclass(kw_only=True)
@@ -135,15 +170,8 @@ class Progress:
 
 def one_line(name: str, where: str, measures: str, seconds: float | None) -> str:
     """At most 79 columns: a long name is cut."""
-    rest = f"  {where}  {measures}" + ("" if seconds is None else f"  {span(seconds)} left")
+    rest = f"  {where}  {measures}" + ("" if seconds is None else f"  {clock_time(seconds)} left")
     return name[: max(8, 79 - len(rest))] + rest
-
-
-def span(seconds: float) -> str:
-    """`0:07`, `12:30`, `3:05:00`."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class Remote:

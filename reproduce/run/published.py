@@ -5,27 +5,26 @@ Nothing in a checkpoint is run: it is loaded as plain tensors, and all that desc
 
 from __future__ import annotations
 
-import re
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from baselines.flexnet import horizon_of, load_published
 from baselines.published import Plan, read_published, unwrapped
 from reproduce.authors import FLEXCONV
 from reproduce.errors import UserError
+from reproduce.naming import clock_time
+from reproduce.plan import cores
 from reproduce.records import Evaluation
-from reproduce.run import datasets, machine, sources
+from reproduce.run import checkpoints, datasets, machine, sources
 from reproduce.run.context import on
 from reproduce.run.downloads import DEFAULT_ROOT
 from reproduce.run.evaluation import evaluate
-from reproduce.run.progress import span
 from reproduce.specs import DATASETS, DatasetFacts, DataSpec
 
 Say = Callable[[str], None]
@@ -78,7 +77,7 @@ def evaluate_published(
     images = len(found.test)
     say(f"{file.name} on {images:,} test images of {found.origin.title}, on {where.type}")
     # Threads that wait for each other on busy cores take far longer than one alone.
-    with machine.settings(1 if machine.others_at_work(1) else machine.cores()):
+    with machine.settings(1 if machine.others_at_work(1) else cores()):
         network = checkpoint.network.to(where)
         network.register_forward_hook(counter(images, say))
         done = evaluate(network, on(found.test, where), normalisation=FLEXCONV[dataset].normalisation, epoch=0)
@@ -115,7 +114,7 @@ def load(file: Path, dataset: str) -> Checkpoint:
     try:
         tensors = unwrapped(read(file))
         for name, tensor in tensors.items():
-            check_whole(name, tensor)
+            checkpoints.check_whole(name, tensor)
         plan = read_published(tensors, horizon=horizon)
         check_fits(plan, facts)
         return Checkpoint(network=load_published(tensors, horizon=horizon).float(), plan=plan)
@@ -127,27 +126,17 @@ def read(file: Path) -> Mapping[str, Any]:
     """What `torch.save` wrote, by torch's restricted loader. Raises `UserError` for a file that it does not take."""
     if not file.is_file():
         raise UserError(f"there is no file {file}; name the checkpoint that is to be evaluated")
-    try:
-        with warnings.catch_warnings(action="ignore"):
-            found: Mapping[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise  # the command line has a line for it
-    except Exception as error:  # a damaged file may fail anywhere in torch's reader
-        foreign = re.search(r"GLOBAL ([\w.]+)", str(error))  # the first name in the file that is no tensor's
-        if foreign is not None:
+    with file.open("rb") as stream:
+        try:
+            found: Mapping[str, Any] = checkpoints.load(stream, torch.device("cpu"))
+        except checkpoints.Foreign as error:
             raise UserError(
-                f"{file} holds more than tensors ({foreign[1]}), which could run code when loaded, so it is refused; "
+                f"{file} holds more than tensors ({error}), which could run code when loaded, so it is refused; "
                 "save the state dict alone, by torch.save(model.state_dict(), file)"
             ) from error
-        raise UserError(f"{file} is no checkpoint that torch.save wrote, or is damaged; replace it") from error
+        except Exception as error:  # a damaged file may fail anywhere in torch's reader
+            raise UserError(f"{file} is no checkpoint that torch.save wrote, or is damaged; replace it") from error
     return found
-
-
-def check_whole(name: str, tensor: Tensor) -> None:
-    """Raises `ValueError` for a tensor that is not plain numbers, each with a place of its own in the file."""
-    plain = tensor.layout is torch.strided and tensor.device.type == "cpu" and not tensor.is_quantized
-    if not plain or tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise ValueError(f"{name} is no ordinary tensor: one with all its numbers in the file is expected")
 
 
 def check_fits(plan: Plan, facts: DatasetFacts) -> None:
@@ -170,7 +159,7 @@ def counter(total: int, say: Say) -> Callable[[nn.Module, tuple[Any, ...], Any],
         done, now = done + len(inputs[0]), time.monotonic()
         if done < total and now - told >= GAP:
             told = now
-            say(f"{done:,} of {total:,} images, {span((now - began) / done * (total - done))} left")
+            say(f"{done:,} of {total:,} images, {clock_time((now - began) / done * (total - done))} left")
 
     return hook
 

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import subprocess
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from reproduce.records import Clock, KernelPicture, RunRecord, StageClock
+from reproduce.complexity import complexity
+from reproduce.records import Clock, DataOrigin, KernelPicture, Outcome, Params, RunRecord, StageClock
 from reproduce.run import machine, models
 from reproduce.run.context import Run
 from reproduce.run.outcome import rounded
 from reproduce.run.stages import Result
-from reproduce.specs import PROTOCOL_VERSION
+from reproduce.specs import PROTOCOL_VERSION, RunSpec
 from reproduce.store import place
+from reproduce.traces import now
 
 
 def record_of(run: Run, result: Result) -> RunRecord:
@@ -40,9 +42,58 @@ def record_of(run: Run, result: Result) -> RunRecord:
         kernels=kernel_pictures(run, result),
         kernel_sizes=models.kernel_sizes(result.network) if result.network is not None else None,
         clock=clock_of(run, result),
-        machine=run.context.store.write_machine(machine.description()),
+        machine=run.began["machine"],
         data=run.dataset.origin,
-        code=code(),
+        code=run.began["code"],
+    )
+    return record.signed()
+
+
+def beginning(run: Run, before: dict[str, Any], *, shared: bool) -> dict[str, Any]:
+    """What a run notes when it begins or goes on: also all that the record of one that is cut off would need.
+
+    before: the notes of the attempt before, empty if this is the first.
+    """
+    return {
+        "started": before.get("started", now()),
+        "resumed": before["resumed"] + 1 if before else 0,
+        "shared": bool(before.get("shared")) or shared,
+        "device": run.device.type,
+        "machine": run.context.store.write_machine(machine.description()),
+        "code": code(),
+        "data": run.dataset.origin.model_dump(mode="json"),
+    }
+
+
+def failed_record(spec: RunSpec, seed: int, began: dict[str, Any], reason: str) -> RunRecord:
+    """The record of a run that came to no end by itself, from what it noted; with gaps if it noted nothing."""
+    counts = complexity(spec.model, spec.data.name)
+    origin = began.get("data") or {
+        "name": spec.data.name, "source": spec.data.source, "title": "not loaded",
+        "canonical": spec.data.source == "canonical", "train_images": 0, "test_images": 0, "files": [],
+    }  # fmt: skip
+    record = RunRecord(
+        protocol_version=PROTOCOL_VERSION,
+        spec_id=spec.spec_id,
+        run_id=spec.run_id(seed),
+        spec=spec,
+        seed=seed,
+        outcome=Outcome(status="failed", reason=reason),
+        metrics=None,
+        correct_bits=None,
+        sizes=None,
+        params=Params(eq3=counts.eq3 if spec.size_learning is None else None, total=counts.total),
+        clock=Clock(
+            started=began.get("started", now()),
+            finished=now(),
+            training=StageClock(epoch_seconds=[]),
+            device=began.get("device"),
+            shared_device=bool(began.get("shared", True)),
+            resumed=began.get("resumed", 0),
+        ),
+        machine=began.get("machine", "unknown"),
+        data=DataOrigin.model_validate(origin),
+        code=began.get("code") or {"commit": "unknown", "dirty": None},
     )
     return record.signed()
 
@@ -74,8 +125,12 @@ def kernel_pictures(run: Run, result: Result) -> list[KernelPicture]:
     ]
 
 
+@functools.cache
 def code() -> dict[str, Any]:
-    """Which commit this is, and whether tracked files were changed since; "unknown" outside a checkout."""
+    """Which commit this is, and whether tracked files were changed since; "unknown" outside a checkout.
+
+    As it was when this process, or the one it was forked from, first asked: what it has imported stays as it is.
+    """
     try:
         return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
     except (OSError, subprocess.SubprocessError):
@@ -87,10 +142,6 @@ def git(*arguments: str) -> str:
     where = Path(__file__).parent
     done = subprocess.run(["git", *arguments], cwd=where, check=True, capture_output=True, text=True, timeout=20)
     return done.stdout.strip()
-
-
-def now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def save_weights(path: Path, network: nn.Module) -> None:

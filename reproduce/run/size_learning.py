@@ -12,12 +12,14 @@ from torch import nn
 
 import effconv
 from reproduce.errors import UserError
+from reproduce.phases import phase
 from reproduce.records import Snapped, StageClock
 from reproduce.run.batches import steps_per_epoch
 from reproduce.run.datasets import Dataset
+from reproduce.run.distributed import Group, SharedNotes, SharedSlot
 from reproduce.run.models import build, family, residual_convs, seeded
 from reproduce.run.outcome import Watcher, rounded, thinned
-from reproduce.run.resume import Notes
+from reproduce.run.resume import Notes, Slot
 from reproduce.run.size_controls import Course, without_images
 from reproduce.run.size_steps import Epochs, Follower, shuffled
 from reproduce.run.streams import stream_seed
@@ -47,24 +49,27 @@ def learn(
     every: float,
     progress: Watcher,
     stop: Callable[[], bool],
+    group: Group | None = None,
 ) -> Learned:
     """Learn the sizes of a spec's network. Resume state lies in `folder`; a finished stage is read from there.
 
+    `group`: the processes that all call this alike and share every step; the first one reads and writes for all.
     Raises `Interrupted` when `stop()` is true, after saving; `effconv.DivergedError`; `UserError` for a budget out of
     reach.
     """
     learning = spec.size_learning
     assert learning is not None
-    done = Notes(folder / "sizes.json")
+    done = notes_of(folder / "sizes.json", group)
     found = done.load()
     if not {"sizes", "snapped", "history", "clock"} <= found.keys():
         steps = steps_per_epoch(len(dataset.train), learning.batch_size)
         if learning.source == "data":
             split = dataset.train if learning.labels == "true" else shuffled(dataset.train, seed)
             epochs = Epochs(split=split, seed=seed, learning=learning, normalisation=spec.training.normalisation)
-            notes = Notes(folder / "size_learning.json")
+            notes = notes_of(folder / "size_learning.json", group)
             follower = Follower(epochs=epochs, steps=steps, notes=notes, every=every, progress=progress, stop=stop)
-            result = call(spec, seed, epochs, follower, device=device, checkpoint=folder / "size_learning.pt")
+            checkpoint = folder / "size_learning.pt"
+            result = call(spec, seed, epochs, follower, device=device, checkpoint=checkpoint, group=group)
             clock = follower.clock()
         else:
             course = Course(epochs=learning.epochs, steps=steps, progress=progress, stop=stop)
@@ -75,6 +80,7 @@ def learn(
             "history": [rounded(point) for point in thinned(result.history, HISTORY_POINTS)],
             "clock": clock.model_dump(),
         }
+        phase("snap")
         done.save(found)
     return Learned(
         sizes=found["sizes"],
@@ -93,6 +99,7 @@ def call(
     device: torch.device,
     checkpoint: Path,
     planted: float = 0.0,
+    group: Group | None = None,
 ) -> effconv.KernelSizes:
     """The call of the library. Its budget and input errors become lines for the user.
 
@@ -100,6 +107,10 @@ def call(
     """
     network = build(spec.model, spec.data.name, stream_seed(seed, "initialisation", "size_learning"))
     layers = list(residual_convs(network, spec.model))
+    keeper = Slot(checkpoint, every=follower.every)
+    if group is not None:
+        epochs.part, follower.agree = group.part, group.agree
+        network, keeper = group.prepared(network), SharedSlot(keeper, group)
     try:
         return effconv.learn_kernel_sizes(
             network,
@@ -107,16 +118,21 @@ def call(
             layers=layers,
             device=device,
             callback=follower,
-            checkpoint=checkpoint,
+            checkpoint=keeper,
             checkpoint_every=follower.every,
             readings=readings(epochs.learning),
             engine=spec.engine,
             autocast=autocast(spec),
             planted=[planted * (-1) ** index for index in range(len(layers))] if planted else None,
+            peers=group,
             **asdict(settings(epochs.learning, seed)),
         )
     except ValueError as error:
         raise UserError(str(error)) from error
+
+
+def notes_of(path: Path, group: Group | None) -> Notes:
+    return Notes(path) if group is None else SharedNotes(path, group)
 
 
 def autocast(spec: RunSpec | SizeSpec) -> torch.dtype | None:

@@ -29,6 +29,7 @@ class Epochs:
     seed: int
     learning: SizeLearning
     normalisation: str
+    part: Callable[[int], slice] | None = None  # of each batch, as in `Batches`
     epoch: int = 0
     asked: dict[int, float] = field(default_factory=dict)  # in the epoch that is being opened or run: by step, from 1
 
@@ -46,6 +47,7 @@ class Epochs:
             batch_size=self.learning.batch_size,
             augmentation=self.learning.augmentation,
             normalisation=self.normalisation,
+            part=self.part,
         )
 
     def timed(self, batches: Iterable[tuple[Tensor, Tensor]]) -> Iterator[tuple[Tensor, Tensor]]:
@@ -84,6 +86,7 @@ class Follower:
     every: float
     progress: Watcher
     stop: Callable[[], bool]
+    agree: Callable[[bool], bool] = bool  # whether any of several processes wishes so
     timed: list[list[float]] = field(default_factory=list)  # by epoch: steps, seconds
     saved_at: float = field(default_factory=time.monotonic)
     heard_at: float = 0.0  # of the step before
@@ -100,7 +103,7 @@ class Follower:
         self.progress.update(
             "sizes", step.epoch, step.epochs, step.step, self.steps, step.loss, None, step.budget_error
         )
-        stopping = self.stop()
+        stopping = self.agree(self.stop())
         if stopping or step.step == self.steps or time.monotonic() - self.saved_at >= self.every:
             self.notes.save({"timed": self.timed})
             self.saved_at = time.monotonic()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import tarfile
-import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from reproduce.errors import UserError
-from reproduce.run import folders
+from reproduce.run import folders, tarballs
 from reproduce.run.checksums import Listed
-from reproduce.run.formats import FORMATS, MEND, Arrays, Format
+from reproduce.run.formats import FORMATS, MEND, Arrays, Format, most_bytes
 from reproduce.run.splits import Progress, Split, assemble, off_heap
 from reproduce.specs import DATASETS, DatasetFacts
 
@@ -137,14 +135,9 @@ def contents(source: Source, form: Format) -> Iterator[tuple[str, str, bytes]]:
         return
     archive = source.paths[0]
     try:
-        with tarfile.open(archive, "r|gz") as members:
-            for member in members:
-                name = Path(member.name).name
-                wanted = member.isfile() and name in form.train + form.test
-                stream = members.extractfile(member) if wanted else None
-                if stream is not None:
-                    yield name, f"{archive}:{name}", stream.read()
-    except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
+        for name, content in tarballs.members(archive, form.train + form.test, most_bytes(source.facts)):
+            yield name, f"{archive}:{name}", content
+    except tarballs.DAMAGED as error:
         raise UserError(f"{archive} is truncated or damaged ({error}); {MEND}") from error
 
 

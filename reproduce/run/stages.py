@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import re
 from dataclasses import dataclass
 
@@ -10,16 +11,20 @@ from torch import nn
 
 import effconv
 from reproduce.errors import Interrupted, UserError
+from reproduce.phases import phase
 from reproduce.records import Outcome, Params
 from reproduce.run import models
 from reproduce.run.context import Run
+from reproduce.run.distributed import Group
 from reproduce.run.outcome import TrainingResult
+from reproduce.run.ranks import beside
 from reproduce.run.resume import Slot
 from reproduce.run.size_learning import Learned, learn, resized
 from reproduce.run.streams import stream_seed
 from reproduce.run.training import train
 from reproduce.specs import RunSpec
 
+log = logging.getLogger(__name__)
 FOLDERS = re.compile(r"(?<![\w.])(?:/[\w.+~-]+)+/")  # the folders of an absolute path
 
 
@@ -42,7 +47,8 @@ def carry_out(run: Run) -> Result:
     untrained = models.build(run.spec.model, run.spec.data.name, 0)
     params = params_of(untrained, run.spec, learned=run.spec.size_learning is None)
     try:
-        return stages(run)
+        with beside(run, stages) as group:
+            return stages(run, group)
     except (Interrupted, UserError, OSError):
         raise
     except effconv.DivergedError as error:
@@ -52,15 +58,18 @@ def carry_out(run: Run) -> Result:
     except Exception as error:
         if (full := disk_full(error)) is not None:
             raise full from error
+        log.info("the run failed", exc_info=error)  # in a worker, for its log
         return Result(outcome=Outcome(status="failed", reason=reason(error)), params=params)
 
 
-def stages(run: Run) -> Result:
+def stages(run: Run, group: Group | None = None) -> Result:
+    """`group`: the processes that all do this; what they return is the same but for seconds."""
     spec, seed, context = run.spec, run.seed, run.context
     learned = None
     if spec.size_learning is None:
         network = models.build(spec.model, spec.data.name, stream_seed(seed, "initialisation"))
     else:
+        phase("sizes")
         learned = learn(
             spec,
             seed,
@@ -70,8 +79,10 @@ def stages(run: Run) -> Result:
             every=context.save_every,
             progress=context.progress,
             stop=context.stop,
+            group=group,
         )
         network = resized(spec, seed, learned.sizes)
+    phase("training")
     trained = train(
         network,
         run.dataset,
@@ -83,6 +94,7 @@ def stages(run: Run) -> Result:
         stop=context.stop,
         engine=spec.engine,
         precision=spec.precision,
+        group=group,
     )
     outcome = Outcome(status="diverged" if trained.diverged else "finished", reason=trained.diverged)
     params = params_of(network, spec)

@@ -6,6 +6,7 @@ import hashlib
 import json
 
 import torch
+from torch import Tensor
 
 
 def stream_seed(seed: int, *names: str | int) -> int:
@@ -17,3 +18,15 @@ def stream_seed(seed: int, *names: str | int) -> int:
 def generator(seed: int, *names: str | int, device: str | torch.device = "cpu") -> torch.Generator:
     """A fresh generator at the start of the stream with these names."""
     return torch.Generator(device=device).manual_seed(stream_seed(seed, *names))
+
+
+def noise_state(device: torch.device) -> list[Tensor]:
+    """Where torch's own generators are, from which dropout draws: the CPU's, and on CUDA the device's."""
+    return [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if device.type == "cuda" else [])
+
+
+def set_noise_state(states: list[Tensor]) -> None:
+    """Puts them there again; the states may have come to lie on a device."""
+    torch.set_rng_state(states[0].cpu())
+    if len(states) > 1:
+        torch.cuda.set_rng_state(states[1].cpu())

@@ -14,14 +14,15 @@ from torch import Tensor, nn
 
 from reproduce.errors import Interrupted, UserError
 from reproduce.run.datasets import Dataset
+from reproduce.run.distributed import Group, SharedSlot
 from reproduce.run.engine import make_stepper
-from reproduce.run.evaluation import evaluate, pack
+from reproduce.run.evaluation import Evaluated, evaluate, pack
 from reproduce.run.losses import score_loss
 from reproduce.run.models import seeded
 from reproduce.run.outcome import TrainingResult, TrainingState, Watcher
 from reproduce.run.resume import Slot
 from reproduce.run.schedules import redrawn_factor
-from reproduce.run.streams import stream_seed
+from reproduce.run.streams import noise_state, set_noise_state, stream_seed
 from reproduce.specs import Engine, Precision, Recipe
 
 LOOK_EVERY = 20  # steps between looks at the loss, since a look waits for the device
@@ -39,13 +40,15 @@ def train(
     stop: Callable[[], bool],
     engine: Engine = "plain",
     precision: Precision = "float32",
+    group: Group | None = None,
 ) -> TrainingResult:
     """Train `model`, in place, on `dataset`, whose tensors lie on `device`, by the steps of an engine.
 
     Goes on from what `resume` holds. When `stop()` is true the state is saved and `Interrupted` raised, before the next
     step. A loss that is not finite ends training as diverged. Raises `UserError` for what `make_stepper` cannot do.
+    `group`: the processes that all call this alike and share every step; only the first one evaluates and saves.
     """
-    trainer = _Trainer(model, dataset, recipe, seed, device, resume, progress, stop, engine, precision)
+    trainer = _Trainer(model, dataset, recipe, seed, device, resume, progress, stop, engine, precision, group)
     with seeded(stream_seed(seed, "noise")):  # dropout's, if there is any; torch's own generator stays as it was
         trainer.run()
     return trainer.state.result()
@@ -66,11 +69,17 @@ class _Trainer:
         stop: Callable[[], bool],
         engine: Engine,
         precision: Precision,
+        group: Group | None,
     ) -> None:
         self.model, self.dataset, self.recipe, self.seed, self.device = model, dataset, recipe, seed, device
         self.resume, self.progress, self.stop = resume, progress, stop
+        # What all processes do alike: whether to pause, and what the first one alone finds out.
+        self.agree: Callable[[bool], bool] = bool
+        self.once: Callable[[Callable[[], Evaluated | None]], Evaluated | None] = lambda work: work()
+        if group is not None:
+            self.resume, self.agree, self.once = SharedSlot(resume, group), group.agree, group.once
         self.stepper = make_stepper(
-            model, dataset.train, recipe, seed=seed, device=device, engine=engine, precision=precision
+            model, dataset.train, recipe, seed=seed, device=device, engine=engine, precision=precision, group=group
         )
         self.steps = self.stepper.steps
         # Captured steps are so short that a look at each twentieth would be felt.
@@ -127,7 +136,7 @@ class _Trainer:
             self.unsaved = True
             if self.state.step % self.look_every == 0 or self.state.step == self.steps:
                 self.look()
-            if self.state.diverged or self.resume.due() or self.stop():
+            if self.state.diverged or self.agree(self.resume.due() or self.stop()):
                 return
 
     @contextmanager
@@ -146,9 +155,9 @@ class _Trainer:
     def look(self) -> None:
         """See whether the loss is still finite, and tell the watcher."""
         loss = self.mean_loss()
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and self.stepper.settled:
             self.state.diverged = f"the training loss was not finite in epoch {self.state.epoch + 1}"
-        elif self.state.step < self.steps:
+        elif math.isfinite(loss) and self.state.step < self.steps:
             self.tell(self.state.epoch + 1, self.state.step, loss)
 
     def tell(self, epoch: int, step: int, loss: float) -> None:
@@ -175,14 +184,7 @@ class _Trainer:
         """Measures on the test set, for the history; empty, and diverged, if an output is not finite."""
         state, started = self.state, time.perf_counter()
         try:
-            found = evaluate(
-                self.model,
-                self.dataset.test,
-                normalisation=self.recipe.normalisation,
-                epoch=epoch,
-                loss=partial(score_loss, self.recipe),
-                stop=self.stop,
-            )
+            found = self.once(partial(self.measures, epoch))
         except Interrupted:
             if self.unsaved:
                 self.save()  # after the last step of the epoch: the evaluation will be done anew
@@ -194,13 +196,22 @@ class _Trainer:
         state.note_evaluation(found.measures, pack(found.correct))
         return {"top1": found.measures.top1, "test_loss": found.measures.loss}
 
+    def measures(self, epoch: int) -> Evaluated | None:
+        return evaluate(
+            self.model,
+            self.dataset.test,
+            normalisation=self.recipe.normalisation,
+            epoch=epoch,
+            loss=partial(score_loss, self.recipe),
+            stop=self.stop,
+        )
+
     def stop_if_asked(self) -> None:
         """Only where the state was just saved, or there is none yet."""
-        if self.stop():
+        if self.agree(self.stop()):
             raise Interrupted
 
     def save(self) -> None:
-        noise = [torch.get_rng_state()] + ([torch.cuda.get_rng_state()] if self.device.type == "cuda" else [])
         self.resume.save(
             {
                 "state": asdict(self.state),
@@ -208,7 +219,8 @@ class _Trainer:
                 "optimizer": self.stepper.optimizer.state_dict(),
                 "sums": self.stepper.sums,
                 "augmentation_rng": self.stepper.augmentation_rng if self.state.step else None,
-                "noise": noise,
+                "noise": noise_state(self.device),
+                "stepper": self.stepper.extra(),
             }
         )
         self.unsaved = False
@@ -221,12 +233,10 @@ class _Trainer:
         try:
             self.state = TrainingState(**saved["state"])
             self.model.load_state_dict(saved["model"])
-            self.stepper.load(saved["optimizer"], saved["sums"])
+            self.stepper.load(saved["optimizer"], saved["sums"], saved.get("stepper", {}))
             self.redraw()
             self.augmentation_rng = saved["augmentation_rng"]
-            torch.set_rng_state(saved["noise"][0].cpu())
-            if self.device.type == "cuda" and len(saved["noise"]) > 1:
-                torch.cuda.set_rng_state(saved["noise"][1].cpu())
+            set_noise_state(saved["noise"][: 2 if self.device.type == "cuda" else 1])
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             folder = self.resume.path.parent
             raise UserError(f"the saved state in {folder} is of another version; delete that folder") from error

@@ -52,12 +52,14 @@ class Quiet:
     def __init__(self) -> None:
         self.updates: list[tuple[Any, ...]] = []
         self.notes: list[str] = []
+        self.seen: set[str] = set()  # runs that updates named, as those of workers do
 
     def run(self, name: str, work: dict[str, int] | None = None) -> None:
         self.notes.append(f"run {name} {work}")
 
-    def update(self, *args: Any) -> None:
+    def update(self, *args: Any, run: str | None = None) -> None:
         self.updates.append(args)
+        self.seen |= set() if run is None else {run}
 
     def done(self, name: str, line: str) -> None:
         self.notes.append(f"done {name}: {line}")

@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from reproduce import archive
+from reproduce import archive, study_plans
 from reproduce.archive import export, merge
 from reproduce.cli import main
 from reproduce.errors import Interrupted, UserError
 from reproduce.known_answers import KnownStore
 from reproduce.run.runner import run
 from reproduce.size_records import SizeStore
-from reproduce.store import Store, locked
+from reproduce.store import Store
+from reproduce.study_plans import Asked, StudyPlan
 from reproduce.timing_store import TimingStore
 from reproduce.timings import Certificate, RowTiming, row_timing_id
+from reproduce.traces import hold
 from tests.reproduce.hall_samples import record_of, spec_of
 from tests.reproduce.run_samples import StopAt, content, context, learning, spec
 from tests.reproduce.test_known_answers import a_case, answer
@@ -105,13 +107,13 @@ def test_a_stopped_run_goes_on_from_the_archive(tmp_path: Path) -> None:
             run(RUN, 0, context(here, stop=StopAt(at)))
         assert (Store(here).resume_dir(RUN, 0) / name).exists()
         export(tmp_path / "state.zip", here, err=silent)
-        assert merge(tmp_path / "state.zip", there, err=silent).added == 1
+        assert merge(tmp_path / "state.zip", there, err=silent).added == 2  # the state, and the machine that it notes
         asked = StopAt(1_000)
         record = run(RUN, 0, context(there, stop=asked))
         assert content(record) == content(whole) and record.clock.resumed == 1
         assert not Store(there).resume_dir(RUN, 0).exists()
         # The run is recorded there by now, so its old state is of no use.
-        assert str(merge(tmp_path / "state.zip", there, err=silent)) == "0 added, 1 same, 0 refused"
+        assert str(merge(tmp_path / "state.zip", there, err=silent)) == "0 added, 2 same, 0 refused"
         assert not Store(there).resume_dir(RUN, 0).exists()
 
 
@@ -182,7 +184,7 @@ def test_the_state_of_a_run_under_way_is_refused(tmp_path: Path) -> None:
     here = state(tmp_path / "here", b"ours", 2_000_000_000)
     state(tmp_path / "there", b"theirs", 2_000_001_000)
     export(tmp_path / "out.zip", tmp_path / "there", err=silent)
-    with locked(here.parent):
+    with hold(here.parent):
         tally = merge(tmp_path / "out.zip", tmp_path / "here", err=silent)
     assert "under way in another process" in tally.refused[0] and here.read_bytes() == b"ours"
 
@@ -295,3 +297,33 @@ def test_known_answers_and_size_records_travel_and_conflicts_are_named(tmp_path:
     tally = merge(tmp_path / "out.zip", other, err=silent)
     assert (tally.added, tally.same) == (0, 0)
     assert all("conflicts with the record here" in line for line in tally.refused) and len(tally.refused) == 2
+
+
+def test_unfinished_size_learning_travels_and_gives_way_to_its_record(tmp_path: Path) -> None:
+    here, there, done = tmp_path / "here", tmp_path / "there", tmp_path / "done"
+    record = made("true", 0, [3.0, 4.0])
+    run_id = SizeStore(here).resume_dir(record.case).name
+    state(here, b"steps", 1_000_000_000, run_id)
+    SizeStore(done).write(record)
+    export(tmp_path / "out.zip", here, err=silent)
+    assert str(merge(tmp_path / "out.zip", there, err=silent)) == "1 added, 0 same, 0 refused"
+    assert (there / ".resume" / run_id / "training.pt").read_bytes() == b"steps"
+    assert str(merge(tmp_path / "out.zip", done, err=silent)) == "0 added, 1 same, 0 refused"
+    assert not (done / ".resume").exists()
+
+
+def test_a_plan_travels_and_is_never_replaced(tmp_path: Path) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    asked = Asked(protocol="paper", source="canonical", steps=100)
+    first = StudyPlan(
+        name="first", claim="f3c-first-layers", rule="mostly", rows=(), n=2, seeds=(5, 6), dataset="cifar10",
+        asked=asked, power=0.8, written="2030-01-01T00:00:00+00:00",
+    )  # fmt: skip
+    study_plans.write(here, first)
+    export(tmp_path / "out.zip", here, err=silent)
+    assert str(merge(tmp_path / "out.zip", there, err=silent)) == "1 added, 0 same, 0 refused"
+    assert study_plans.plans(there) == study_plans.plans(here) and files(there) == files(here)
+    study_plans.folder(there).joinpath("first.json").unlink()
+    study_plans.write(there, first.model_copy(update={"seeds": (7, 8)}))
+    (line,) = merge(tmp_path / "out.zip", there, err=silent).refused
+    assert "a plan is never changed" in line and study_plans.plans(there)[0].seeds == (7, 8)

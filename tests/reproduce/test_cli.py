@@ -17,14 +17,16 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from reproduce import __version__, cli, paper
+from reproduce import __version__, cli, paper, plan
 from reproduce.cli import main
 from reproduce.errors import Interrupted
 from reproduce.records import RunRecord
-from reproduce.run import runner
+from reproduce.run import gpus, runner
+from reproduce.size_records import SizeStore
 from reproduce.specs import RunSpec
 from reproduce.store import Store
 from tests.reproduce.hall_samples import record_of, spec_of
+from tests.reproduce.test_label_test import made
 
 torch.set_num_threads(1)
 
@@ -32,6 +34,8 @@ ROOT = Path(__file__).parents[2]
 TODAY = {
     "table1", "table2", "table3", "table4", "figure2", "figure3", "ablation", "models", "status",
     "data", "evaluate", "time", "export", "import", "known-answer", "controls", "readings",
+    "claims", "report", "plan", "show", "diff", "replay", "checklist", "doctor", "check-method", "cancel",
+    "logs", "clean",
 }  # fmt: skip
 CONTROLS = [
     "control: ResNet-20", "control: uniform 0.66M", "control: random 0.66M", "control: init-only 0.66M",
@@ -132,6 +136,12 @@ BAD: list[tuple[str, str]] = [
     ("ablation --budgets x", "--budgets"),
     ("table2 --jobs 0", "jobs"),
     ("table2 --time-budget soon", "write for example 90s, 9m or 1.5h"),
+    ("table2 --stall-limit soon", "--stall-limit: 'soon' is no length of time"),
+    ("table2 --backend inline --jobs 2", "--backend inline is one process"),
+    ("table2 --backend cloud", "cloud"),
+    ("table2 --sbatch =4", "--sbatch account=lab"),
+    ("cancel", "RUN"),
+    ("logs 0123", "`reproduce status` lists them"),
     ("table2 --engine fast", "fast"),
     ("table2 --precision float16", "float16"),
     ("import nowhere.zip", "nowhere.zip"),
@@ -223,6 +233,56 @@ def test_runs_without_a_result_are_named(here: Path, monkeypatch: pytest.MonkeyP
     result = reproduce("table2", "--protocol", "tiny", "--rows", "EffConv-20 0.66M", "--seeds", "0")
     assert result.exit_code == code
     assert f"{status}: {spec_of().run_id(0)}: made up" in result.stderr
+
+
+def test_a_run_that_was_killed_makes_the_exit_code_1_and_the_others_are_shown(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run_all(todo: Todo, context: runner.Context) -> list[RunRecord]:
+        context.store.write(record_of(*todo[0][1:]))
+        return [record_of(*todo[0][1:])]
+
+    monkeypatch.setattr(runner, "run_all", run_all)
+    result = reproduce("table2", "--protocol", "tiny", "--rows", "EffConv-20 0.66M", "--seeds", "0,1")
+    assert result.exit_code == 1 and "50.00 (n = 1)" in result.stdout
+
+
+def test_the_backends_options_reach_the_runner(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[runner.Context] = []
+
+    def run_all(_todo: Todo, context: runner.Context) -> list[RunRecord]:
+        given.append(context)
+        return []
+
+    monkeypatch.setattr(runner, "run_all", run_all)
+    line = "table2 --protocol tiny --seeds 0 --device cpu --rows CKCNN-7 --backend slurm --stall-limit 2m --time 4h"
+    line += " --max-jobs 5 --partition gpu --sbatch account=lab --sbatch --exclusive"
+    reproduce(*line.split())
+    (context,) = given
+    assert (context.backend, context.stall_limit, context.jobs) == ("slurm", 120.0, plan.cores())
+    cluster = context.cluster
+    assert (cluster.partition, cluster.time, cluster.max_jobs, cluster.pack) == ("gpu", 14_400.0, 5, None)
+    assert cluster.sbatch == (("account", "lab"), ("exclusive", ""))
+    reproduce(*line.replace("slurm", "inline").split())
+    assert given[-1].jobs == 1
+
+
+def test_the_gpus_are_counted_once_for_a_command(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[int] = []
+    looks: list[None] = []
+
+    def usable() -> list[gpus.Gpu]:
+        looks.append(None)
+        return [gpus.Gpu(name=name) for name in "abc"]
+
+    def run_all(_todo: Todo, context: runner.Context) -> list[RunRecord]:
+        given.append(context.jobs)
+        return []
+
+    monkeypatch.setattr(gpus, "usable", usable)
+    monkeypatch.setattr(runner, "run_all", run_all)
+    reproduce("table4", "--protocol", "tiny", "--device", "cuda", "--seeds", "0", "--backend", "local")
+    assert given == [3] and len(looks) == 1
 
 
 def test_options_make_the_request(here: Path, asked: Todo) -> None:
@@ -321,12 +381,12 @@ def test_a_bad_record_blocks_its_own_run_only(here: Path, asked: Todo) -> None:
     store = Store(here / "r")
     bad = store.path(spec_of(), 1)
     bad.parent.mkdir(parents=True)
-    bad.write_text("{")
+    bad.write_text("[1]")
     result = reproduce("table2", "--protocol", "tiny", "--rows", "EffConv-20 0.66M", "--results", "r")
     assert result.exit_code == 1
     assert [seed for _, _, seed in asked] == [0, 2]
     assert "delete it and run again, or restore it from git" in result.stderr
-    assert bad.read_text() == "{"
+    assert bad.read_text() == "[1]"
     assert "EffConv-20 0.66M" in result.stdout
 
 
@@ -434,7 +494,9 @@ def test_status(here: Path) -> None:
     store.write(record_of(spec_of(protocol="quick", source="canonical"), 2, status="diverged"))
     store.resume_dir(spec_of(), 1).mkdir(parents=True)
     (store.runs / "bad.json").write_text("[]")
+    SizeStore(here / "results").write(made("shuffled", 3, [3.0] * 18))
     entry = json.loads(reproduce("status", "--json").stdout)
+    assert [(one["labels"], one["seeds"]) for one in entry["sizes"]] == [("shuffled", [3])]
     assert entry["records"] == 2
     assert {cell["experiment"] for cell in entry["cells"]} == {"table2", "figure2", "figure3"}
     assert entry["cells"][0]["seeds"] == {"0": "finished", "2": "diverged"}
@@ -442,6 +504,7 @@ def test_status(here: Path) -> None:
     assert len(entry["problems"]) == 1
     text = reproduce("status").stdout
     assert "table2, quick: EffConv-20 0.66M: seeds 0, 2 (diverged)" in text
+    assert "sizes alone: cifar10, cifar_resnet 660,000, 1,000 steps, shuffled labels: seeds 3" in text
     assert "0 records" in reproduce("status", "--results", "nowhere").stdout
 
 

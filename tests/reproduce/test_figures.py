@@ -109,11 +109,11 @@ def test_pictures_are_the_same_bytes_for_the_same_data(tmp_path: Path) -> None:
 
 def test_write_all_and_what_is_stale(tmp_path: Path) -> None:
     store, folder = two_budgets(tmp_path), tmp_path / "rendered"
-    assert len(stale(store, folder)) == 8  # README, a table, and two figures of three files
+    assert len(stale(store, folder)) == 11  # README, a table, two figures of three files, claims, the report's two
     written = write_all(store, folder)
     assert {path.name for path in written} == {path.name for path in folder.iterdir()} == {
         "README.md", "table2.paper.md", "figure2.paper.json", "figure2.paper.png", "figure2.paper.svg",
-        "figure3.paper.json", "figure3.paper.png", "figure3.paper.svg",
+        "figure3.paper.json", "figure3.paper.png", "figure3.paper.svg", "claims.md", "report.html", "report.md",
     }  # fmt: skip
     assert stale(store, folder) == []
     assert "[figure2.paper](figure2.paper.svg)" in (folder / "README.md").read_text()
@@ -121,13 +121,14 @@ def test_write_all_and_what_is_stale(tmp_path: Path) -> None:
     (folder / "figure2.paper.svg").unlink()
     (folder / "figure3.paper.json").write_text("{}\n")
     (folder / "table9.old.md").touch()
-    (folder / "claims.md").touch()  # of another part of the suite
+    (folder / "notes.md").touch()  # no file of ours
     lines = stale(store, folder)
-    assert [line.split(":")[0] for line in lines] == ["figure2.paper.svg", "figure3.paper.json", "table9.old.md"]
+    names = ["figure2.paper.svg", "figure3.paper.json", "report.html", "table9.old.md"]
+    assert [line.split(":")[0] for line in lines] == names
     assert all("regenerate with" in line for line in lines)
     write_all(store, folder)
     assert stale(store, folder) == []
-    assert (folder / "claims.md").exists() and not (folder / "table9.old.md").exists()
+    assert (folder / "notes.md").exists() and not (folder / "table9.old.md").exists()
 
 
 def test_a_new_record_makes_table_figure_and_index_stale(tmp_path: Path) -> None:
@@ -135,7 +136,8 @@ def test_a_new_record_makes_table_figure_and_index_stale(tmp_path: Path) -> None
     write_all(store, folder)
     store_with(tmp_path, make_record(spec_of(ROW), 1, 92.5))
     names = {line.split(":")[0] for line in stale(store, folder)}
-    assert names == {"README.md", "table2.paper.md", "figure2.paper.json", "figure3.paper.json"}
+    of_figures = {"figure2.paper.json", "figure3.paper.json"}
+    assert names == of_figures | {"README.md", "table2.paper.md", "claims.md", "report.md", "report.html"}
 
 
 def test_pictures_of_unchanged_data_are_not_drawn_again(tmp_path: Path) -> None:

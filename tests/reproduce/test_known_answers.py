@@ -319,6 +319,7 @@ def test_the_report_has_scores_failures_and_every_case(results: Path) -> None:
     assert 0 < njet["reached"] < njet["cases"] and njet["excess"] is None
     assert {one["why"] for one in data["failures"]} >= {known_scores.TOO_SMALL, known_scores.OUT_OF_BUDGET}
     text = known.pages(results)[0].text
+    assert "| effconv | 2 | 2,048 | 48 of 8 tasks and scales | 4 4 (48) |" in " ".join(text.split())  # deaf
     assert known_scores.TOO_SMALL in text and "| effconv | lag" in text.replace("  ", " ")
 
 

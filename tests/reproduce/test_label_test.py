@@ -17,7 +17,7 @@ import effconv
 from reproduce import controlling, label_test
 from reproduce.controlling import ControlsRequest, command, label_cases, size_spec
 from reproduce.errors import Interrupted, UsageError, UserError
-from reproduce.label_test import detectable_shift, distance, gradient_ratio, questions, sign_flip_p
+from reproduce.label_test import Question, detectable_shift, distance, gradient_ratio, questions, sign_flip_p
 from reproduce.records import DataOrigin, Outcome, Snapped
 from reproduce.report import labels
 from reproduce.run.label_runs import labelled, run_case, run_cases
@@ -272,6 +272,16 @@ def test_gradient_ratios_by_hand() -> None:
 PAPER = size_spec("cifar10", steps=1000, source="other-0123abcd", train_images=10_000)
 
 
+def test_sizes_of_another_row_are_learned_with_the_labels_asked_for() -> None:
+    request = ControlsRequest(row="Wide-EffConv-28-1 0.66M", labels=["true"], seeds=[3])
+    (one,) = label_cases(request, "canonical")
+    assert (one.arm, one.seed, one.spec.model.family) == ("true", 3, "wide_resnet")
+    asked = Question(spec=one.spec, version=1, records=())
+    assert labels.name_of(asked) == "Wide-EffConv-28-1 0.66M"
+    small = label_cases(ControlsRequest(row="EffConv-20 0.10M"), "canonical")[0].spec
+    assert labels.name_of(Question(spec=small, version=1, records=())) == "EffConv-20 0.10M"
+
+
 def made(arm: Arm, seed: int, soft: list[float], planted: float = 0.0) -> SizeRecord:
     point = {"class_grad": [1e-4] * 18, "budget_grad": [5e-2] * 18, "step": 1}
     whole = [round(value) for value in soft]
@@ -372,7 +382,9 @@ def test_the_command_plans_shows_and_refuses(tmp_path: Path) -> None:
     assert [one.arm for one in cases[:4]] == ["true", "shuffled", "reshuffled", "planted"]
     assert len({one.case_id for one in cases}) == 20 and cases[0].spec.size_learning.batch_size == 64
     assert 200 < controlling.seconds(cases[0].spec, "cpu") < 1500
-    for wrong in ({"planted": -1.0}, {"seeds": range(21)}):
+    wrongs = ({"planted": -1.0}, {"seeds": range(21)}, {"labels": ["truth"]}, {"row": "FlexNet-16"}, {"row": "none"},
+              {"row": "control: random 0.66M"})  # fmt: skip
+    for wrong in wrongs:
         with pytest.raises(UsageError):
             command(ControlsRequest(results=tmp_path, **wrong), **ask)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="no record"):

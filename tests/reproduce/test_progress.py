@@ -7,8 +7,9 @@ import io
 import pytest
 from rich.console import Console
 
+from reproduce.naming import clock_time
 from reproduce.run import progress
-from reproduce.run.progress import Pace, Progress, Remote, one_line, span
+from reproduce.run.progress import Pace, Progress, Remote, one_line
 
 
 @pytest.fixture
@@ -75,7 +76,7 @@ def test_the_time_left_spans_the_stage_to_come(clock: list[float]) -> None:
 def test_lines_fit_eighty_columns() -> None:
     line = one_line("Wide-EffConv-28-1 0.66M seed 0", "training 350/350 100%", "loss 1000.123  top-1 100.00", 360_000.0)
     assert len(line) <= 79 and line.endswith("100:00:00 left")
-    assert span(7) == "0:07" and span(750) == "12:30" and span(11_100) == "3:05:00"
+    assert clock_time(7) == "0:07" and clock_time(750) == "12:30" and clock_time(11_100) == "3:05:00"
 
 
 def test_a_worker_sends_everything_but_not_every_step(clock: list[float]) -> None:

@@ -183,7 +183,8 @@ def test_the_screen_says_what_it_costs_runs_what_is_missing_and_reports(
     assert "| AE = BC = DF |" in " ".join(out[0].split()) and "budget_value x mask_denominator" in out[0]
     assert run_stage(request)[2][0].startswith("nothing to run") and asked == [128]
     names = {path.name for path in (tmp_path / "rendered").iterdir()}
-    assert names == {f"readings.{kind}" for kind in ("md", "json", "png", "svg")} | {"README.md"}
+    pages = {f"readings.{kind}" for kind in ("md", "json", "png", "svg")}
+    assert names == pages | {"README.md", "report.html", "report.md"}
 
 
 def test_a_picture_is_the_same_in_another_process_which_needs_no_torch(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from reproduce.records import RunRecord
 from reproduce.run.resume import Notes, Slot
 from reproduce.run.runner import run
 from reproduce.specs import RunSpec
-from reproduce.store import Store, locked
+from reproduce.store import Store
+from reproduce.traces import hold
 from tests.reproduce.run_samples import StopAt, content, context, learning, spec
 
 CPU = torch.device("cpu")
@@ -113,7 +114,7 @@ def test_a_slot_keeps_the_version_before(tmp_path: Path) -> None:
     slot.path.write_bytes(slot.path.read_bytes()[:-1] + b"x")
     loaded = slot.load(CPU)
     assert loaded is not None and loaded["step"] == 1 and torch.equal(loaded["weights"], torch.ones(2))
-    slot.path.unlink()  # killed between the two renames
+    assert not slot.path.exists()  # put aside; as after a kill between the two renames
     assert slot.load(CPU) is not None
     slot.previous.write_bytes(b"")
     assert slot.load(CPU) is None
@@ -142,5 +143,5 @@ def test_state_of_another_version_names_the_mend(tmp_path: Path) -> None:
 
 
 def test_one_run_belongs_to_one_process(tmp_path: Path) -> None:
-    with locked(tmp_path / "run"), pytest.raises(UserError, match="another process"), locked(tmp_path / "run"):
+    with hold(tmp_path / "run"), pytest.raises(UserError, match="another process"), hold(tmp_path / "run"):
         pass

@@ -12,7 +12,7 @@ import pytest
 from reproduce import store as store_module
 from reproduce.errors import UserError
 from reproduce.specs import PROTOCOL_VERSION, sha256_of
-from reproduce.store import Store, slug
+from reproduce.store import Store, slug, write_atomically
 from tests.reproduce.hall_samples import record_of, spec_of
 
 
@@ -132,8 +132,8 @@ def test_only_a_failed_record_gives_way(store: Store, status: str, replaced: boo
 
 
 BAD: dict[str, tuple[bytes, str]] = {
-    "empty": (b"", "cannot be read as JSON"),
-    "truncated": (b'{"spec": {"mod', "cannot be read as JSON"),
+    "text": (b"nonsense", "cannot be read as JSON"),
+    "of another layout": (b'{"spec": {"mod', "cannot be read as JSON"),
     "binary": (b"\xff\xfe\x00\x01", "cannot be read as JSON"),
     "a list": (b"[1, 2]", "no run record"),
     "foreign": (b'{"name": "something else"}', "no run record"),
@@ -162,6 +162,22 @@ def test_a_bad_file_costs_one_line_and_nothing_else(store: Store, kind: str) -> 
         store.write(record_of(spec_of(), 1))
     assert bad.read_bytes() == content
     assert good.exists()
+
+
+CUT = [b"", b"{", bytes(99), b'{\n "clock": {\n  "devi', '{\n "a": "\u00fc'.encode()[:-1]]
+
+
+@pytest.mark.parametrize("content", CUT)
+def test_what_a_loss_of_power_left_makes_way_for_the_run_again(store: Store, content: bytes) -> None:
+    """tests/faults/test_power_loss.py cuts a record at many places."""
+    path = store.path(spec_of(), 0)
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    assert store.find(spec_of(), 0) is None and store.blocked(spec_of(), 0) is None
+    assert store.records() == [] and "cannot be read as JSON" in store.problems[0]
+    store.write(record_of(spec_of(), 0))
+    assert store.find(spec_of(), 0) is not None and not store.problems
+    assert path.with_name(path.name + ".damaged").read_bytes() == content
 
 
 def test_a_changed_number_is_noticed(store: Store) -> None:
@@ -232,6 +248,16 @@ def test_machines_are_stored_once(store: Store) -> None:
     assert store.machine(first) == {"cpu": "one", "cores": 2}
     assert store.machine("unknown") == {}
     assert len(list((store.results / "machines").iterdir())) == 2
+
+
+def test_a_list_of_numbers_stands_on_one_line_and_nothing_is_lost(tmp_path: Path) -> None:
+    points = [{"s": [3, 3]}, {"s": [[1, 2], [3]]}]
+    document = {"v": [1.5, 2, None], "empty": [], "points": points, "words": ["a,\n [b]", "{", "\n  ]"]}
+    path = tmp_path / "one.json"
+    write_atomically(path, document)
+    text = path.read_text()
+    assert json.loads(text) == document
+    assert '"v": [1.5, 2, null]' in text and "[1, 2]" in text
 
 
 def test_an_empty_store_has_nothing(store: Store) -> None:

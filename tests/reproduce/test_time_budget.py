@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import time
 from pathlib import Path
 from typing import Any
@@ -11,17 +10,17 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from reproduce import cli, commands, naming, stopping
+from reproduce import cli, commands, interrupting, naming, stopping
 from reproduce.cli import main
 from reproduce.errors import Interrupted, UsageError, UserError
 from reproduce.records import RunRecord
 from reproduce.run import context as contexts
-from reproduce.run import evaluation, runner, stages, workers
+from reproduce.run import evaluation, runner, stages
 from reproduce.specs import Protocol
 from reproduce.stopping import Stop, margin
 from reproduce.store import Store
 from tests.reproduce.hall_samples import record_of, spec_of
-from tests.reproduce.run_samples import Quiet, StopAt, content, context, learning, never, spec
+from tests.reproduce.run_samples import Quiet, StopAt, content, context, learning, spec
 
 torch.set_num_threads(1)
 LINE = ("table2", "--protocol", "tiny", "--rows", "control: ResNet-20", "--seeds", "0", "--device", "cpu")
@@ -130,7 +129,7 @@ def test_the_same_command_goes_on_until_the_record_is_that_of_one_go(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert reproduce(*LINE, "--results", "whole").exit_code == 0
-    monkeypatch.setattr(cli, "Stop", Ticking)
+    monkeypatch.setattr(interrupting, "Stop", Ticking)
     cut = 0
     for looks in (3, 5, 4, 100):
         monkeypatch.setattr(Ticking, "looks", looks)
@@ -167,43 +166,11 @@ def test_a_budget_that_is_too_short_for_one_step(here: Path) -> None:
     assert Store(here / "build/tiny").records() == []
 
 
-def test_workers_hear_of_the_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A worker stops by itself, before it loads anything if the time is up, and says so."""
-    monkeypatch.setattr(workers.signal, "signal", lambda *_: None)
-    receiver, sender = multiprocessing.Pipe(duplex=False)
-    workers.work(("a", spec(), 0), context(tmp_path, jobs=2), sender, time.monotonic() - 1.0)
-    kind, answer = receiver.recv()
-    assert kind == "answer" and isinstance(answer, Interrupted)
-    assert not Store(tmp_path).resume_dir(spec(), 0).exists()
-
-
-def test_the_deadline_is_handed_to_the_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    handed: list[Any] = []
-
-    class Process:
-        def __init__(self, *, target: Any, args: tuple[Any, ...], name: str) -> None:
-            handed.extend(args)
-
-        def start(self) -> None:
-            pass
-
-    class Spawn:
-        def __init__(self, _: str) -> None:
-            self.Process = Process
-
-    monkeypatch.setattr(workers.multiprocessing, "get_context", Spawn)
-    stop = Stop(budget=600)
-    workers.start(("a", spec(), 0), context(tmp_path, jobs=2, stop=stop))
-    assert handed[-1] == stop.deadline
-    workers.start(("a", spec(), 0), context(tmp_path, jobs=2, stop=never))
-    assert handed[-1] is None
-
-
 @pytest.mark.slow
 def test_side_by_side_inside_the_budget(here: Path) -> None:
     began = time.monotonic()
     many = ("table2", "--protocol", "tiny", "--seeds", "0..99", "--rows", "control: ResNet-20", "--device", "cpu")
-    result = reproduce(*many, "--time-budget", "40s", "--jobs", "2")
+    result = reproduce(*many, "--time-budget", "40s", "--backend", "local", "--jobs", "2")
     assert result.exit_code == 1 and "time budget of 40 s used up" in result.stderr, result.stderr
     assert time.monotonic() - began < 40
 

@@ -15,9 +15,11 @@ from click.testing import CliRunner, Result
 from reproduce import clocking
 from reproduce.cli import main
 from reproduce.errors import Interrupted
-from reproduce.run.timing import ladder, rows, stage_clock, workloads
-from reproduce.run.timing.ladder import fitting_batch, rungs
+from reproduce.report import clocked, times
+from reproduce.run.timing import ladder, rows, stage_clock, trials, workloads
+from reproduce.run.timing.ladder import rungs
 from reproduce.run.timing.place import Place
+from reproduce.run.timing.trials import fitting_batch
 from reproduce.specs import DATASETS
 from reproduce.store import Store
 from reproduce.timing_store import TimingStore
@@ -150,7 +152,7 @@ def test_a_stop_keeps_the_first_stage(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(Interrupted):
         rows.time_row(EFFCONV, spec, place)
     (kept,) = (tmp_path / ".resume").glob("*/size_learning.json")
-    seconds = json.loads(kept.read_text())["seconds"]
+    seconds = json.loads(kept.read_text())["values"]["seconds"]
     record = rows.time_row(EFFCONV, spec, place)
     assert said == ["size learning", "training", "training", "evaluation"]
     assert record.size_learning is not None and record.size_learning.seconds == seconds
@@ -195,8 +197,22 @@ def test_level_i_is_plain_and_cuda_captures_above() -> None:
 def test_the_batch_is_cut_so_that_a_step_is_short(
     fixed: float, each: float, limit: float, batch: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ladder, "trial_seconds", lambda count, place: fixed + each * count)
+    monkeypatch.setattr(trials, "trial_seconds", lambda count, place: fixed + each * count)
     assert fitting_batch(lambda count: count, 64, limit, None) == batch  # type: ignore[arg-type, return-value]
+    assert fitting_batch(lambda count: count, 64, limit, None, least=2) == max(2, batch)  # type: ignore[arg-type, return-value]
+
+
+def test_a_row_with_long_steps_is_timed_with_fewer_images_and_says_so(tmp_path: Path) -> None:
+    spec = spec_of("CIFARResNet-44", source="random")
+    place = replace(_place(tmp_path), step_limit=1e-9, extrapolate_above=0.0)
+    record = rows.time_row("CIFARResNet-44", spec, place)
+    assert record.spec == spec and record.training is not None and record.training.batch_cut
+    assert record.training.batch_size == 2 and record.training.steps == 35
+    told = " ".join(clocked.text([record], [], {}, "cpu").split())
+    assert "CIFARResNet-44: Steps of 2 images instead of 64, each with all that a step costs besides" in told
+    assert "Steps of 2 images instead of 64" in times.extrapolated(record)
+    whole = rows.time_row("CIFARResNet-44", spec, replace(place, step_limit=1e9))
+    assert whole.training is not None and whole.training.batch_size == 64 and not times.cut(whole)
 
 
 @pytest.mark.parametrize(("level", "method"), [("ii", "direct"), ("iii", "fft")])

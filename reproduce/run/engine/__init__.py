@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -10,13 +12,17 @@ from torch import Tensor, nn
 from baselines.kernel_network import KernelNetwork
 from reproduce.errors import UserError
 from reproduce.run.batches import memory_format
+from reproduce.run.distributed import Group
 from reproduce.run.engine.base import Lap, no_lap
 from reproduce.run.engine.graph import GraphStepper
 from reproduce.run.engine.plain import PlainStepper
+from reproduce.run.engine.shared import SharedStepper
+from reproduce.run.engine.together import Together
+from reproduce.run.engine.windows import WindowStepper, has_moving_crops
 from reproduce.run.splits import Split
 from reproduce.specs import Engine, Precision, Recipe
 
-__all__ = ["Lap", "Stepper", "make_stepper", "needs_host", "no_lap"]
+__all__ = ["Lap", "Stepper", "Together", "make_stepper", "make_together", "needs_host", "no_lap"]
 
 
 class Stepper(Protocol):
@@ -25,6 +31,10 @@ class Stepper(Protocol):
     steps: int  # in an epoch
     optimizer: torch.optim.Optimizer
     sums: Tensor  # (3,) float64 on the device, over the epoch: loss, correct, images
+
+    @property
+    def settled(self) -> bool:
+        """Whether every step that was taken counts; none will be taken anew."""
 
     @property
     def lr(self) -> float:
@@ -42,8 +52,11 @@ class Stepper(Protocol):
     def step(self) -> None:
         """The next batch: data, schedule, forward, backward, update, sums. Raises `RuntimeError` after the last one."""
 
-    def load(self, optimizer: dict[str, Any], sums: Tensor) -> None:
-        """Take over saved state; the weights are the caller's to load."""
+    def extra(self) -> dict[str, Any]:
+        """What else has to be saved to go on, beside weights, optimiser and sums."""
+
+    def load(self, optimizer: dict[str, Any], sums: Tensor, extra: dict[str, Any]) -> None:
+        """Take over saved state; the weights are the caller's to load. Raises `KeyError` for too little `extra`."""
 
 
 def make_stepper(
@@ -56,25 +69,58 @@ def make_stepper(
     engine: Engine = "plain",
     precision: Precision = "float32",
     lap: Lap = no_lap,
+    group: Group | None = None,
 ) -> Stepper:
     """Trains `model`, which is moved to `device` in place, on `split`, which lies there, by the steps of an engine.
 
     `lap` is called after each part with its name: `data`, `schedule`, `forward`, `backward`, `optimizer` and
-    `bookkeeping` by the plain engine; `tables`, `capture` (once) and `steps` by the graph engine. "tf32" also needs
-    `machine.settings`. Raises `UserError` for fewer images than one batch, for another precision than float32 on the
-    CPU, and for a network that asks the host within a step under "graph".
+    `bookkeeping` by the plain engine; `tables`, `capture` (once) and `steps` by the graph engine, and `look` where
+    crops move, which may be followed by a `capture`. "tf32" also needs `machine.settings`. `group`: the processes that
+    share every step, each with all images at hand. Raises `UserError` for fewer images than one batch, for another
+    precision than float32 on the CPU, and under "graph" for a group or a network that asks the host within a step.
     """
     if device.type != "cuda" and precision != "float32":
         raise UserError(f"{precision} needs a CUDA device; run with --precision float32 here")
-    if engine == "graph" and needs_host(model):
+    moving = has_moving_crops(model)
+    if engine == "graph" and needs_host(model) and not moving:
         raise UserError(f"{type(model).__name__} asks the host within a step; run it with --engine plain")
+    if group is not None and engine == "graph":
+        raise UserError("several processes cannot share the steps of a graph; run with --engine plain")
     if len(split) < (recipe.batch_size if recipe.drop_last else 1):
         raise UserError(f"{len(split)} training images are less than one batch of {recipe.batch_size}; take more")
     model.to(device=device, memory_format=memory_format(device, precision))  # type: ignore[call-overload]
     if engine == "graph" and isinstance(model, KernelNetwork):
         model.fuse(True)
-    kind = GraphStepper if engine == "graph" else PlainStepper
+    kind: Callable[..., Stepper] = PlainStepper
+    if engine == "graph":
+        kind = WindowStepper if moving else GraphStepper
+    elif group is not None:
+        kind = partial(SharedStepper, group=group)
     return kind(model, split, recipe, seed=seed, device=device, precision=precision, lap=lap)
+
+
+def make_together(
+    models: Sequence[nn.Module],
+    split: Split,
+    recipe: Recipe,
+    *,
+    seeds: Sequence[int],
+    device: torch.device,
+    precision: Precision = "float32",
+    lap: Lap = no_lap,
+) -> Together:
+    """Trains several networks side by side by the steps of the graph engine, one for each seed, as `make_stepper`.
+
+    Raises `UserError` for what that cannot do, and for kernels whose sizes move: a new window of one network would have
+    all of them captured anew.
+    """
+    if any(has_moving_crops(model) for model in models):
+        raise UserError("kernels whose sizes move cannot be trained side by side; hold them, or train one at a time")
+    steppers = [
+        make_stepper(model, split, recipe, seed=seed, device=device, engine="graph", precision=precision)
+        for model, seed in zip(models, seeds, strict=True)
+    ]
+    return Together([stepper for stepper in steppers if isinstance(stepper, GraphStepper)], lap=lap)
 
 
 def needs_host(model: nn.Module) -> bool:

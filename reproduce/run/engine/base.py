@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -48,12 +49,25 @@ class Base:
 
     def step(self) -> None:
         """The next batch. Raises `RuntimeError` after the last one of the epoch."""
+        self.ready()
+        self._step()
+
+    def ready(self) -> None:
+        """Raises `RuntimeError` unless there is a next batch."""
         if self.done == self.steps:
             raise RuntimeError("the epoch is over, or none was started; call start_epoch")
-        self._step()
 
     def _step(self) -> None:
         raise NotImplementedError
+
+    @property
+    def settled(self) -> bool:
+        """Whether every step that was taken counts; none will be taken anew."""
+        return True
+
+    def extra(self) -> dict[str, Any]:
+        """What else has to be saved to go on, beside weights, optimiser and sums."""
+        return {}
 
     @property
     def lr(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import zip_longest
 from typing import Any
 
 import torch
@@ -64,29 +65,38 @@ class GraphStepper(Base):
     def start_epoch(
         self, epoch: int, *, skip: int = 0, augmentation_rng: Tensor | None = None, factor: float = 1.0
     ) -> None:
+        self.enter(epoch, skip=skip, augmentation_rng=augmentation_rng, factor=factor)
+        if self.device.type == "cuda" and not self.graphs:
+            self.capture()
+            self.lap("capture")
+
+    def enter(self, epoch: int, *, skip: int = 0, augmentation_rng: Tensor | None = None, factor: float = 1.0) -> None:
+        """All of `start_epoch` but the capture."""
         self.begin(epoch, skip, factor)
         self.source.start(self.batches(augmentation_rng))
         rates = [self.rates(step) for step in range(self.steps)]
         self.rate_table.copy_(torch.tensor(rates, dtype=self.rate_table.dtype))
         self.counter.fill_(skip)
         self.lap("tables")
-        if self.device.type == "cuda" and not self.graphs:
-            self.capture()
-            self.lap("capture")
 
     @property
     def augmentation_rng(self) -> Tensor | None:
         return self.source.augmentation_rng
 
     def _step(self) -> None:
-        n = self.last if self.done == self.steps - 1 else self.recipe.batch_size
-        self.source.fetch()
+        n = self.next_batch()
         if n in self.graphs:
             self.graphs[n].replay()
         else:
             self.body(n)
         self.done += 1
         self.lap("steps")
+
+    def next_batch(self) -> int:
+        """The host's part of a step: how many images the batch has that the source now holds."""
+        self.ready()
+        self.source.fetch()
+        return self.last if self.done == self.steps - 1 else self.recipe.batch_size
 
     def body(self, n: int) -> None:
         """One step with a batch of n, without a look at any value: nothing here may wait for the device."""
@@ -103,7 +113,7 @@ class GraphStepper(Base):
             self.sums.addcmul_(found, self.weights[n])
         self.counter += 1
 
-    def load(self, optimizer: dict[str, Any], sums: Tensor) -> None:
+    def load(self, optimizer: dict[str, Any], sums: Tensor, extra: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(optimizer)
         self.use_row()
         self.sums.copy_(sums)
@@ -135,7 +145,7 @@ class GraphStepper(Base):
                     self.body(n)
 
     def state(self) -> list[Tensor]:
-        """Every tensor that outlives a step."""
+        """Every tensor that outlives a step; the optimiser's last, as its first step makes them."""
         found = [*self.model.parameters(), *self.model.buffers(), self.counter, self.sums]
         for values in self.optimizer.state.values():
             found += [value for value in values.values() if isinstance(value, Tensor)]
@@ -144,16 +154,24 @@ class GraphStepper(Base):
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Puts weights, optimiser, counter, sums and random numbers back, each where it is; new state becomes zero."""
-        before = {id(tensor): tensor.detach().clone() for tensor in self.state()}
+        before = self.copied()
         with torch.random.fork_rng(devices=[self.device] if self.device.type == "cuda" else []):
             yield
+        self.put_back(before)
+
+    def copied(self) -> list[Tensor]:
+        """A copy of `state`."""
+        return [tensor.detach().clone() for tensor in self.state()]
+
+    def put_back(self, before: list[Tensor]) -> None:
+        """Each tensor of a copy to where it was; state that the optimiser has made since becomes zero."""
         self.optimizer.zero_grad(set_to_none=True)
         with torch.no_grad():
-            for tensor in self.state():
-                if id(tensor) in before:
-                    tensor.copy_(before[id(tensor)])
-                else:
+            for tensor, value in zip_longest(self.state(), before):
+                if value is None:
                     tensor.zero_()  # where every optimiser here starts
+                else:
+                    tensor.copy_(value)
 
 
 @contextmanager

@@ -35,16 +35,23 @@ class PlainStepper(Base):
         self.optimizer.zero_grad(set_to_none=True)
         loss, logits = self.forward(images, labels)
         self.lap("forward")
-        loss.backward()  # type: ignore[no-untyped-call]
+        self.backward(loss)
         self.lap("backward")
         self.optimizer.step()
         self.lap("optimizer")
         with torch.no_grad():
             right = (logits.argmax(1) == labels).sum().double()
-            self.sums += torch.stack((loss.double() * len(labels), right, torch.ones_like(right) * len(labels)))
+            self.count(torch.stack((loss.double() * len(labels), right, torch.ones_like(right) * len(labels))))
         self.done += 1
         self.lap("bookkeeping")
 
-    def load(self, optimizer: dict[str, Any], sums: Tensor) -> None:
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()  # type: ignore[no-untyped-call]
+
+    def count(self, found: Tensor) -> None:
+        """found: (3,) what this step adds to `sums`."""
+        self.sums += found
+
+    def load(self, optimizer: dict[str, Any], sums: Tensor, extra: dict[str, Any]) -> None:
         self.optimizer.load_state_dict(optimizer)
         self.sums = sums

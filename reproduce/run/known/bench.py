@@ -19,9 +19,10 @@ from reproduce.known_scores import scores
 from reproduce.run import machine
 from reproduce.run.known import learners, oracle
 from reproduce.run.known.tasks import Task
-from reproduce.run.recording import code, now
+from reproduce.run.recording import code
 from reproduce.specs import sha256_of
 from reproduce.store import Store
+from reproduce.traces import now
 
 Say = Callable[[str], None]
 Curve = Mapping[int, float]  # the oracle's {receptive field: accuracy in %}

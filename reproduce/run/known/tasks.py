@@ -58,9 +58,11 @@ class Task:
 
     @property
     def side(self) -> int:
-        """Of the images, in pixels: 16, or the next even number that a longer lag fits in."""
+        """Of the images, in pixels: 16, or more where a lag or the texture's scale needs it."""
+        if self.name == "texture":  # six correlation lengths: on fewer the two classes look alike at any size
+            return max(16, -(-6 * self.scale // 8) * 8)
         extent = sum(margins(self.scale)) + 2 * _ROWS + self.scale - 1
-        return max(16, extent + extent % 2) if self.name == "lag" else 16
+        return max(16, extent + extent % 2)
 
     @property
     def minimal_size(self) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
@@ -55,11 +56,13 @@ class Watch:
         self.load_after: float | None = None
         self.battery = self.slow_governor = self.hot = False
         self.events: int | None = None
+        self.seconds: float | None = None
         self.ended = threading.Event()
         self.thread: threading.Thread | None = None
 
     def __enter__(self) -> Self:
         self.ended.clear()
+        self.began = time.monotonic()
         self.load_before = load_average()
         self.battery, self.slow_governor = linux.on_battery(), linux.slow_governor()
         self.events = linux.throttle_events()
@@ -75,6 +78,7 @@ class Watch:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.seconds = round(time.monotonic() - self.began, 2)
         self.ended.set()
         if self.thread is not None:
             self.thread.join()
@@ -102,6 +106,7 @@ class Watch:
         return Certificate(
             device=torch.cuda.get_device_name(self.device) if on_cuda else machine.cpu_name(),
             threads=self.threads,
+            seconds=self.seconds,
             load_before=self.load_before,
             load_after=self.load_after,
             others_on_device=max(others, default=None),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -13,11 +11,12 @@ from torch import nn
 from reproduce import experiments
 from reproduce.errors import Interrupted
 from reproduce.run.machine import settings
-from reproduce.run.recording import code, now
+from reproduce.run.recording import code
 from reproduce.run.splits import Split
 from reproduce.run.timing.certificate import Watch
 from reproduce.run.timing.pairs import PAIRS, Step, measure_pair
 from reproduce.run.timing.place import Place, failure
+from reproduce.run.timing.trials import fitting_batch, no_lap, trial_seconds, wait, with_batch
 from reproduce.run.timing.workloads import (
     Sizes,
     SizeSteps,
@@ -29,6 +28,7 @@ from reproduce.run.timing.workloads import (
 )
 from reproduce.specs import Engine, Precision, Protocol, RunSpec
 from reproduce.timings import Level, PairTiming, Side, pair_timing_id
+from reproduce.traces import now
 
 CLAIMS = ("table1", "table2", "table3")
 LEVELS: tuple[Level, ...] = ("ii", "iii", "i")
@@ -38,7 +38,6 @@ BLOCK_SECONDS = {"cuda": 2.0, "cpu": 0.5}  # at the least, and one step
 METHODS = ("auto", "fft", "direct")
 MOST_BUDGET_STEPS = 10_000  # until the sizes meet the budget; it takes some hundreds
 CLOSE = 3.0  # times the fastest
-TRIAL = 2.0  # seconds; a trial step that takes longer is not repeated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,14 +187,6 @@ def held(spec: RunSpec, side: Side, level: Level, method: str | None) -> nn.Modu
     return network
 
 
-def with_batch(spec: RunSpec, batch: int) -> RunSpec:
-    """The same with another number of images in a step, of either stage."""
-    changes: dict[str, object] = {"training": spec.training.model_copy(update={"batch_size": batch})}
-    if spec.size_learning is not None:
-        changes["size_learning"] = spec.size_learning.model_copy(update={"batch_size": batch})
-    return spec.model_copy(update=changes)
-
-
 def method_and_batch(
     rung: Rung, make: Callable[[int, str | None], Step], own: int, limit: float | None, place: Place
 ) -> tuple[str | None, int]:
@@ -220,44 +211,3 @@ def method_and_batch(
     # One image does not decide between methods that take about as long: an FFT of the kernels serves a whole batch.
     close = [method for method, seconds in alone.items() if seconds < CLOSE * least]
     return (first if batch == 1 or len(close) == 1 else next(iter(fastest(close, batch)))), batch
-
-
-def fitting_batch(make: Callable[[int], Step], own: int, limit: float, place: Place) -> int:
-    """The largest power of two, up to `own`, for which a step should take under `limit` seconds; 1 at the least.
-
-    A step takes a time for each image and one for the kernels: two trials tell the two apart.
-    """
-    few = min(4, own)
-    one, several = trial_seconds(make(1), place), 0.0
-    if one < limit and few > 1:
-        several = trial_seconds(make(few), place)
-    else:
-        return 1
-    each = max((several - one) / (few - 1), several / own / 10)  # noise must not make images free
-    most = (limit - max(0.0, one - each)) / each
-    return own if most >= own else 2 ** max(0, math.floor(math.log2(max(1.0, most))))
-
-
-def trial_seconds(step: Step, place: Place) -> float:
-    """Of a step; of a second one if the first was short, as a first one is slow."""
-
-    def timed() -> float:
-        place.check()
-        wait(place.device)
-        began = time.perf_counter()
-        step()
-        wait(place.device)
-        return time.perf_counter() - began
-
-    first = timed()
-    return first if first > TRIAL else min(first, timed())
-
-
-def wait(device: torch.device) -> None:
-    """Until the device has done what it was given."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def no_lap(part: str) -> None:
-    """Nobody asks for the parts of a step of a pair."""

@@ -1,11 +1,16 @@
-"""What Linux tells, in files under /sys, of how fast a CPU may run. Where a file is missing nothing is told."""
+"""What Linux tells, in files, of how fast a CPU may run, and of memory. Where a file is missing nothing is told."""
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from pathlib import Path
 
 POWER = Path("/sys/class/power_supply")
 CPUS = Path("/sys/devices/system/cpu")
+PROC = Path("/proc")
+GROUPS = Path("/sys/fs/cgroup")
+LIMIT_1 = "memory.limit_in_bytes"  # of a control group of version 1
 
 
 def on_battery() -> bool:
@@ -29,6 +34,46 @@ def slow_governor() -> bool:
     folder = CPUS / "cpu0" / "cpufreq"
     driver = read(folder / "scaling_driver") or ""
     return read(folder / "scaling_governor") == "powersave" and "pstate" not in driver
+
+
+def memory_peak() -> int | None:
+    """Bytes that this process held at most since `restart_peak`."""
+    return kilobytes(PROC / "self" / "status", "VmHWM")
+
+
+def restart_peak() -> None:
+    """From here on `memory_peak` counts anew."""
+    with suppress(OSError):
+        (PROC / "self" / "clear_refs").write_text("5", encoding="ascii")
+
+
+def memory_room() -> int | None:
+    """Bytes that this process may hold in all: by what the machine has left, its group's limit, and `ulimit -v`."""
+    status = PROC / "self" / "status"
+    held, mapped = kilobytes(status, "VmRSS"), kilobytes(status, "VmSize")
+    left = kilobytes(PROC / "meminfo", "MemAvailable")
+    if held is None or mapped is None or left is None:
+        return None
+    limits = [int(text) for file in group_limits() if (text := read(file)) is not None and text.isdigit()]
+    found = re.search(r"^Max address space +(\d+)", read(PROC / "self" / "limits") or "", re.MULTILINE)
+    if found:
+        limits.append(int(found[1]) - (mapped - held))  # of what is mapped some is never touched
+    return min([held + left, *limits])
+
+
+def group_limits() -> list[Path]:
+    """Files with the memory limit of this process's control group, of version 2 and 1; in a container at the root."""
+    lines = [line.split(":", 2) for line in (read(PROC / "self" / "cgroup") or "").splitlines()]
+    own = [parts[2].lstrip("/") for parts in lines if len(parts) == 3 and parts[1] in ("", "memory")]
+    version_1 = GROUPS / "memory"
+    files = [file for path in own for file in (GROUPS / path / "memory.max", version_1 / path / LIMIT_1)]
+    return [GROUPS / "memory.max", version_1 / LIMIT_1, *files]
+
+
+def kilobytes(file: Path, name: str) -> int | None:
+    """The value of a line such as `VmRSS:   1948 kB`, in bytes."""
+    found = re.search(rf"^{name}:\s*(\d+) kB", read(file) or "", re.MULTILINE)
+    return None if found is None else int(found[1]) * 1024
 
 
 def read(file: Path) -> str | None:

@@ -22,6 +22,7 @@ class Place:
     device: torch.device
     machine: str  # id of the machine's description
     extrapolate_above: float  # seconds
+    step_limit: float | None = None  # seconds; a row's step that would take longer gets fewer images. None: its own
     ceilings: Mapping[str, float] = field(default_factory=dict)
     data: RandomData
     stop: Callable[[], bool] = lambda: False
@@ -41,7 +42,9 @@ def failure(error: Exception, spec: RunSpec, device: torch.device) -> str:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    text = str(error)
+    """Whether an allocation failed; oneDNN does not say why it could not set up a convolution."""
+    text = str(error).strip()
+    said = any(words in text for words in ("can't allocate memory", "out of memory", "bad_alloc"))
     return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+        isinstance(error, RuntimeError) and (said or text == "could not create a primitive")
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +15,40 @@ from reproduce.errors import Interrupted
 from reproduce.floors import floor
 from reproduce.run.evaluation import BATCH, evaluate, logits_of
 from reproduce.run.machine import settings
-from reproduce.run.recording import code, now
+from reproduce.run.recording import code
 from reproduce.run.resume import Notes, clear
 from reproduce.run.splits import Split
 from reproduce.run.stages import disk_full
+from reproduce.run.timing.batch_line import along_line
 from reproduce.run.timing.certificate import Watch
+from reproduce.run.timing.pairs import Step
 from reproduce.run.timing.place import Place, failure
 from reproduce.run.timing.stage_clock import MINUTE, StageTimer, points_along
-from reproduce.run.timing.stopwatch import Stopwatch
+from reproduce.run.timing.stopwatch import Stopwatch, scaled
+from reproduce.run.timing.trials import fitting_batch, no_lap, with_batch
 from reproduce.run.timing.workloads import (
+    SEED,
     Sizes,
     SizeSteps,
+    Steps,
     budget_course,
     network_of,
+    one_by_one,
     sizes_for,
+    steps_together,
     training_steps,
 )
 from reproduce.specs import DATASETS, RunSpec
+from reproduce.store import RESUME
 from reproduce.timings import RowTiming, Stage, StageTiming, row_timing_id
+from reproduce.traces import now
+
+FEWEST_IMAGES = 2  # of a step: batch norm over one image of one pixel has no variance
 
 
-def time_row(name: str, spec: RunSpec, place: Place) -> RowTiming:
-    """Both stages of a row. What goes wrong, such as too little memory, becomes the record's outcome.
+def time_row(name: str, spec: RunSpec, place: Place, *, together: int = 1) -> RowTiming:
+    """Both stages of a row, or training alone with so many networks side by side. What goes wrong, such as too little
+    memory, becomes the record's outcome.
 
     Raises `Interrupted` and `OSError` (a full disk).
     """
@@ -43,7 +56,7 @@ def time_row(name: str, spec: RunSpec, place: Place) -> RowTiming:
     found: dict[str, Any] = {}
     with settings(spec.threads, spec.precision), Watch(place.device, spec.threads, dict(place.ceilings)) as watch:
         try:
-            for part in row_parts(spec, place):
+            for part in row_parts(spec, place) if together == 1 else shared_parts(spec, place, together):
                 found |= part
         except (Interrupted, OSError):
             raise
@@ -53,10 +66,12 @@ def time_row(name: str, spec: RunSpec, place: Place) -> RowTiming:
             found |= {"outcome": "failed", "reason": failure(error, spec, place.device)}
     if place.device.type == "cuda":
         torch.cuda.empty_cache()
-    clear(unfinished(spec, place))
+    if together == 1:
+        clear(unfinished(spec, place))
     return RowTiming(
         name=name,
-        timing_id=row_timing_id(spec, place.device.type),
+        timing_id=row_timing_id(spec, place.device.type, together),
+        together=together,
         spec=spec,
         device=place.device.type,  # type: ignore[arg-type]
         certificate=watch.certificate(),
@@ -81,36 +96,86 @@ def row_parts(spec: RunSpec, place: Place) -> Iterator[dict[str, Any]]:
     yield {"training": time_training(spec, sizes, place)}
 
 
+def shared_parts(spec: RunSpec, place: Place, together: int) -> Iterator[dict[str, Any]]:
+    """The same of several networks side by side, for each of them: training alone, without an evaluation."""
+    sizes = sizes_for(spec, place.store, together=together)
+    yield {"sizes": sizes.by_layer, "sizes_from": sizes.origin}
+    place.say(f"training, {together} side by side")
+    watch = Stopwatch(place.device)
+    watch.start()
+    networks = [network_of(spec, sizes, seed=SEED + i, hold=True) for i in range(together)]
+    work = steps_together(spec, networks, place.data.train(spec.data.name), place.device, watch.lap)
+    found = training_timer(spec, place, work, watch).timing()
+    shared = {
+        "seconds": found.seconds / together,
+        "samples": [seconds / together for seconds in found.samples],
+        "parts": scaled(found.parts, 1 / together),
+        "floor_seconds": floor_seconds(spec, "training", sizes.by_layer, place),
+    }
+    yield {"training": found.model_copy(update=shared)}
+
+
 def unfinished(spec: RunSpec, place: Place) -> Path:
     """Where the first stage's timing waits for the second's, if the command is stopped in between."""
     timing_id = row_timing_id(spec, place.device.type)
-    return place.store.results / ".resume" / f"timing-{place.machine}-{timing_id}"
+    return place.store.results / RESUME / f"timing-{place.machine}-{timing_id}"
 
 
 def time_training(spec: RunSpec, sizes: Sizes, place: Place) -> StageTiming:
     """Stage 2 at its sizes, and an evaluation."""
-    split, recipe, watch = place.data.train(spec.data.name), spec.training, Stopwatch(place.device)
+    own = spec.training.batch_size
     place.say("training")
+    batch = training_batch(spec, sizes, place)
+    found, network = training_with(spec, sizes, batch, place)
+    fewer = max(FEWEST_IMAGES, batch // 4)
+    if fewer < batch < own:
+        place.say(f"training, {fewer} images a step instead of {batch}")
+        found = along_line(found, training_with(spec, sizes, fewer, place)[0], spec.training)
+    place.say("evaluation")
+    most = BATCH if batch == own else min(batch, BATCH)
+    seconds, how = time_evaluation(network, place.data.test(spec.data.name), spec, place, batch=most)
+    floors = floor_seconds(spec, "training", sizes.by_layer, place)
+    return found.model_copy(
+        update={"evaluation_seconds": seconds, "evaluation_how": how, "floor_seconds": floors, "batch_cut": batch < own}
+    )
+
+
+def training_with(spec: RunSpec, sizes: Sizes, batch: int, place: Place) -> tuple[StageTiming, nn.Module]:
+    """Stage 2 with so many images a step, and its network. A batch that is not the row's own makes no whole epochs."""
+    watch, cut = Stopwatch(place.device), with_batch(spec, batch)
+    there = place if batch == spec.training.batch_size else replace(place, extrapolate_above=0.0)
     watch.start()
     network = network_of(spec, sizes)
-    work = training_steps(spec, network, split, place.device, watch.lap)
-    stage = StageTimer(
+    work = training_steps(cut, network, place.data.train(spec.data.name), place.device, watch.lap)
+    return training_timer(cut, there, work, watch).timing(), network
+
+
+def training_batch(spec: RunSpec, sizes: Sizes, place: Place) -> int:
+    """The row's own batch, or as many images as keep a step under the limit and fit into memory."""
+    own = spec.training.batch_size
+    if place.step_limit is None:
+        return own
+    split = place.data.train(spec.data.name)
+
+    def make(count: int) -> Step:
+        work = training_steps(with_batch(spec, count), network_of(spec, sizes), split, place.device, no_lap)
+        return one_by_one(work, full=len(split) // count)
+
+    return fitting_batch(make, own, place.step_limit, place, least=FEWEST_IMAGES)
+
+
+def training_timer(spec: RunSpec, place: Place, work: Steps, watch: Stopwatch) -> StageTimer:
+    """What times steps of stage 2 that were just built; the watch has run since."""
+    return StageTimer(
         spec=spec,
         stage="training",
         place=place,
         work=work,
         watch=watch,
-        batch_size=recipe.batch_size,
-        drop_last=recipe.drop_last,
-        epochs=recipe.epochs,
+        batch_size=spec.training.batch_size,
+        drop_last=spec.training.drop_last,
+        epochs=spec.training.epochs,
         building=watch.stop(),
-    )
-    found = stage.timing()
-    place.say("evaluation")
-    seconds, how = time_evaluation(network, place.data.test(spec.data.name), spec, place)
-    floors = floor_seconds(spec, "training", sizes.by_layer, place)
-    return found.model_copy(
-        update={"evaluation_seconds": seconds, "evaluation_how": how, "floor_seconds": floors}
     )
 
 
@@ -141,7 +206,9 @@ def time_size_learning(spec: RunSpec, place: Place) -> StageTiming:
     )
 
 
-def time_evaluation(network: nn.Module, test: Split, spec: RunSpec, place: Place) -> tuple[float, str]:
+def time_evaluation(
+    network: nn.Module, test: Split, spec: RunSpec, place: Place, *, batch: int = BATCH
+) -> tuple[float, str]:
     """One pass over the test set, or, where it takes over a minute, some batches times their number."""
     normalisation, watch = spec.training.normalisation, Stopwatch(place.device)
 
@@ -151,11 +218,11 @@ def time_evaluation(network: nn.Module, test: Split, spec: RunSpec, place: Place
         work()
         return watch.stop()
 
-    few = test.images[:BATCH]
+    few = test.images[:batch]
     times = [timed(lambda: logits_of(network, few, normalisation)) for _ in range(3)]
     tests = DATASETS[spec.data.name].test_images
     estimate = statistics.fmean(times[1:]) * tests / len(few)
-    if len(test) < tests or estimate > min(MINUTE, place.extrapolate_above):
+    if batch < BATCH or len(test) < tests or estimate > min(MINUTE, place.extrapolate_above):
         return estimate, "steps"
     return timed(lambda: evaluate(network, test, normalisation=normalisation, epoch=1)), "whole"
 

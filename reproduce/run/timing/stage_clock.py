@@ -101,9 +101,7 @@ class StageTimer:
 
     @property
     def steps_in_epoch(self) -> float:
-        """The short last batch counts by its share."""
-        share = self.images / self.batch_size
-        return float(math.floor(share)) if self.drop_last else share
+        return steps_in_epoch(self.images, self.batch_size, drop_last=self.drop_last)
 
     def timed(self, work: Callable[[], object]) -> tuple[float, dict[str, float]]:
         """Seconds of one call and their parts."""
@@ -148,6 +146,12 @@ class StageTimer:
             for lap in laps:
                 parts = added(parts, scaled(lap[1], count / each))
         return {"seconds": seconds, "how": "steps", "samples": samples, "parts": parts}
+
+
+def steps_in_epoch(images: int, batch_size: int, *, drop_last: bool) -> float:
+    """The short last batch counts by its share."""
+    share = images / batch_size
+    return float(math.floor(share)) if drop_last else share
 
 
 def one_off(seconds: float, parts: dict[str, float]) -> dict[str, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from effconv.result import History
 from reproduce.records import RunRecord
 from reproduce.run import models
 from reproduce.run.batches import Batches, steps_per_epoch
-from reproduce.run.engine import make_stepper
+from reproduce.run.engine import make_stepper, make_together
 from reproduce.run.size_controls import draw, learner_of
 from reproduce.run.size_learning import autocast, readings, resized, settings
 from reproduce.run.splits import Split
@@ -85,7 +85,7 @@ class Sizes:
     origin: str = ""
 
 
-def sizes_for(spec: RunSpec, store: Store) -> Sizes:
+def sizes_for(spec: RunSpec, store: Store, *, together: int = 1) -> Sizes:
     """The sizes that a row is timed at: of its newest record, of whatever protocol, else representative ones."""
     record = newest_record(spec, store) if spec.size_learning is not None or has_masks(spec.model) else None
     if record is not None:
@@ -96,7 +96,7 @@ def sizes_for(spec: RunSpec, store: Store) -> Sizes:
         held = sides[len(sides) // 2]
         return Sizes(held=held, origin=f"held at {held} x {held}, the median that {run} learned")
     if spec.size_learning is None:
-        frozen = ", and held there" if spec.engine == "graph" else ""
+        frozen = ", and held there" if together > 1 else ""
         return Sizes(origin=f"its own, as it starts{frozen}" if has_masks(spec.model) else "")
     if spec.size_learning.source == "random":
         return Sizes(by_layer=budget_course(spec).sizes, origin="drawn at random, seed 0")
@@ -146,13 +146,13 @@ def budget_course(spec: RunSpec) -> BudgetCourse:
     return BudgetCourse(moving=moving, sizes=learner.result(network, History(), {}).sizes)
 
 
-def network_of(spec: RunSpec, sizes: Sizes) -> nn.Module:
-    """The network of stage 2 on the CPU."""
+def network_of(spec: RunSpec, sizes: Sizes, *, seed: int = SEED, hold: bool = False) -> nn.Module:
+    """The network of stage 2 on the CPU. hold: masks that learn do not move the sizes."""
     if sizes.by_layer is not None:
-        return resized(spec, SEED, sizes.by_layer)
-    network = models.build(spec.model, spec.data.name, stream_seed(SEED, "initialisation"))
+        return resized(spec, seed, sizes.by_layer)
+    network = models.build(spec.model, spec.data.name, stream_seed(seed, "initialisation"))
     held = sizes.held
-    if held is None and spec.engine == "graph" and has_masks(spec.model):  # a graph cannot look at them
+    if held is None and hold and has_masks(spec.model):
         held = max(max(size) for size in network.kernel_sizes().values())  # type: ignore[operator]
     if held is not None:
         network.hold(held)  # type: ignore[operator]
@@ -168,6 +168,21 @@ def training_steps(spec: RunSpec, network: nn.Module, split: Split, device: torc
         seed=SEED,
         device=device,
         engine=spec.engine,
+        precision=spec.precision,
+        lap=lap,
+    )
+
+
+def steps_together(
+    spec: RunSpec, networks: Sequence[nn.Module], split: Split, device: torch.device, lap: Lap
+) -> Steps:
+    """The same with several networks side by side, of the seeds from 0 on."""
+    return make_together(
+        [network.to(device) for network in networks],
+        split,
+        spec.training,
+        seeds=range(SEED, SEED + len(networks)),
+        device=device,
         precision=spec.precision,
         lap=lap,
     )

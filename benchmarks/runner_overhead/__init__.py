@@ -1,0 +1,1 @@
+"""What `--backend local` costs; run with `python -m benchmarks.runner_overhead`."""
