@@ -18,8 +18,11 @@ that other parameters generate is written, read forward and backward, and its gr
 
 FLOPs are two for each multiply-add of a convolution or linear layer, three times over: forward, gradient of the input,
 gradient of the weights; the first layer's input needs none. Products with padding count. A kernel larger than 9 x 9
-counts as one of 9 x 9, which is what a convolution by FFT takes (`reproduce.layers.FFT_SIZE`). A generated kernel adds
-one multiply-add for each parameter of its layer at each of its positions, three times a step. Size learning adds its
+(`reproduce.layers.FFT_SIZE`) counts as a convolution by FFT of side m = side + size // 2, which leaves the outputs
+clean: 2.5 m^2 log2 m^2 FLOPs for each real transform (of each input and output channel forward, and of their gradients;
+of each kernel and its gradient once a step), 8 for each product of two complex numbers, m (m // 2 + 1) for each pair of
+channels and direction. No library comes near that: products of spectra wait for memory. A generated kernel adds one
+multiply-add for each parameter of its layer at each of its positions, three times a step. Size learning adds its
 kernel predictors (R-06): a head of 64 + 1 by c_out c_in numbers at each position, and a GRU from 64 to 64 units, whose
 fixed inputs need no gradient. The layers of an ODE run once for each evaluation, and forward once more for the adjoint.
 
@@ -32,18 +35,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, log2
 from typing import Any
 
 from reproduce.formulas import FORMULAS
 from reproduce.layers import FFT_SIZE, Layer
 from reproduce.specs import DATASETS, Precision, RunSpec
-from reproduce.timings import Stage
+from reproduce.timings import RowTiming, Stage
 
 ACTIVATION_BYTES: Mapping[Precision, int] = {"float32": 4, "tf32": 4, "bf16": 2}
 WEIGHT_BYTES = 4
 ACTIVATION_PASSES, NORM_PASSES, IMAGE_PASSES = 5, 1, 2  # over a layer's output; more where a norm follows; the image
 PARAMETER_PASSES, STATE_PASSES, KERNEL_PASSES = 6, 2, 5  # a parameter, a number of the optimiser's, a generated kernel
+COMPLEX_FLOPS = 8  # a product of two complex numbers, added to a sum
 DIRECTIONS = 3  # forward, gradient of the input, gradient of the weights
 ADAM_STATES = 2  # numbers that it keeps for each parameter
 UNITS = 64  # inputs and hidden units of a kernel predictor's GRU
@@ -92,8 +96,31 @@ class Term:
     def flops(self) -> float:
         """Of each image."""
         directions = DIRECTIONS - self.is_first + (self.layer.uses > 1)
-        by_fft = min(self.layer.size, FFT_SIZE) ** 2 / self.layer.size**2
-        return 2 * directions * self.layer.macs * self.growth * by_fft
+        if self.is_by_fft:
+            inputs = (2 - self.is_first) * self.layer.c_in
+            transforms = self.transform_flops * (inputs + 2 * self.layer.c_out)
+            products = COMPLEX_FLOPS * self.fft_side * (self.fft_side // 2 + 1) * self.channel_pairs
+            return self.layer.uses * (transforms + directions * products)
+        return 2 * directions * self.layer.macs * self.growth
+
+    @property
+    def is_by_fft(self) -> bool:
+        return self.layer.size > FFT_SIZE
+
+    @property
+    def fft_side(self) -> int:
+        """Of the smallest circular convolution whose outputs on the layer's own grid are those of the padded one."""
+        return self.layer.side + self.layer.size // 2
+
+    @property
+    def transform_flops(self) -> float:
+        """Of one real transform of fft_side x fft_side numbers."""
+        points = self.fft_side**2
+        return 2.5 * points * log2(points)
+
+    @property
+    def channel_pairs(self) -> int:
+        return self.layer.c_in * self.layer.c_out // self.layer.groups
 
     @property
     def kernel(self) -> float:
@@ -112,14 +139,15 @@ class Term:
 
     @property
     def making_flops(self) -> float:
-        """Of each step: making the kernel, and the gradients of what makes it."""
+        """Of each step: making the kernel, and the gradients of what makes it; its spectrum, and the gradient's."""
         positions = self.layer.size**2 * self.growth
+        spectra = 2 * self.transform_flops * self.channel_pairs if self.is_by_fft else 0
         if self.is_generated:
-            return 2 * DIRECTIONS * self.layer.parameters * positions
+            return spectra + 2 * DIRECTIONS * self.layer.parameters * positions
         if self.is_predicted:
             head = (UNITS + 1) * self.layer.c_in * self.layer.c_out
-            return 2 * positions * (DIRECTIONS * (head + GRU_HIDDEN) + (DIRECTIONS - 1) * GRU_INPUT)
-        return 0
+            return spectra + 2 * positions * (DIRECTIONS * (head + GRU_HIDDEN) + (DIRECTIONS - 1) * GRU_INPUT)
+        return spectra
 
 
 def floor(spec: RunSpec, stage: Stage, *, sizes: Sequence[int] | None = None) -> Floor:
@@ -140,6 +168,19 @@ def floor(spec: RunSpec, stage: Stage, *, sizes: Sequence[int] | None = None) ->
         return Floor(bytes=0, flops=0, precision=spec.precision)
     found, norms = terms(spec, sizes, predicted=True)
     return _epoch(spec, found, norms, ADAM_STATES, learning.batch_size, drop_last=False)
+
+
+def floor_seconds(record: RowTiming, stage: Stage) -> float | None:
+    """What the ceilings measured with a timing allow for an epoch; None without them.
+
+    Of training it is computed here, so that older records have the floor of this module too. In size learning the sizes
+    moved, and what was noted stands.
+    """
+    timing = record.training if stage == "training" else record.size_learning
+    if stage == "training" and record.certificate.ceilings:
+        sizes = None if record.sizes is None else list(record.sizes.values())
+        return floor(record.spec, stage, sizes=sizes).seconds(record.certificate.ceilings)
+    return None if timing is None else timing.floor_seconds
 
 
 def terms(spec: RunSpec, sizes: Sequence[int] | None, *, predicted: bool) -> tuple[list[Term], int]:

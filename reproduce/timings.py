@@ -169,6 +169,12 @@ def epoch_seconds(record: RowTiming) -> tuple[float, float] | None:
     """(weighted by the epochs E1 and E2, plain mean of the stages), R-23; None without stage 2."""
     if record.training is None:
         return None
-    stages = [stage for stage in (record.size_learning, record.training) if stage is not None]
-    weighted = sum(stage.epochs * stage.seconds for stage in stages) / sum(stage.epochs for stage in stages)
-    return weighted, sum(stage.seconds for stage in stages) / len(stages)
+    timed = stages(record).values()
+    weighted = sum(stage.epochs * stage.seconds for stage in timed) / sum(stage.epochs for stage in timed)
+    return weighted, sum(stage.seconds for stage in timed) / len(timed)
+
+
+def stages(record: RowTiming) -> dict[Stage, StageTiming]:
+    """The stages that were timed, in their order."""
+    both: dict[Stage, StageTiming | None] = {"size_learning": record.size_learning, "training": record.training}
+    return {name: stage for name, stage in both.items() if stage is not None}

@@ -9,13 +9,14 @@ from typing import Any
 
 from tabulate import tabulate
 
+from reproduce.floors import floor_seconds
 from reproduce.report import words
 from reproduce.report.ratios import headlines, is_off, title
 from reproduce.report.times import cut
 from reproduce.report.words import NOTHING
 from reproduce.specs import DATASETS
 from reproduce.timing_store import counts
-from reproduce.timings import LEVELS, PairTiming, RowTiming, StageTiming, epoch_seconds
+from reproduce.timings import LEVELS, PairTiming, RowTiming, StageTiming, epoch_seconds, stages
 
 WIDTH = 80
 LEGEND = (
@@ -103,16 +104,13 @@ def averages(row: RowTiming) -> dict[str, float | None]:
 def times_floor(row: RowTiming) -> float | None:
     """All epochs of both stages, in floors."""
     floors, spent = 0.0, 0.0
-    for stage in stages(row):
-        if not stage.floor_seconds:
+    for name, stage in stages(row).items():
+        least = floor_seconds(row, name)
+        if not least:
             return None
-        floors += stage.epochs * stage.floor_seconds
+        floors += stage.epochs * least
         spent += stage.epochs * stage.seconds
     return spent / floors if floors and counts(row) else None
-
-
-def stages(row: RowTiming) -> list[StageTiming]:
-    return [stage for stage in (row.size_learning, row.training) if stage is not None]
 
 
 def seconds_table(dataset: str, rows: Sequence[RowTiming]) -> list[str]:

@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from reproduce.floors import floor_seconds
 from reproduce.report import words
 from reproduce.report.cells import Cell
 from reproduce.report.shelf import Shelf
 from reproduce.report.words import NOTHING
 from reproduce.timing_store import counts
-from reproduce.timings import BatchLine, RowTiming, StageTiming, epoch_seconds
+from reproduce.timings import BatchLine, RowTiming, StageTiming, epoch_seconds, stages
 
 AVERAGES = "weighted by epochs / mean of stages"
 HEADERS = ["model", "machine", "engine, precision", "size learning", "training", AVERAGES, "times the floor",
@@ -172,9 +173,11 @@ def _averages(record: RowTiming) -> str:
 
 
 def _stages(record: RowTiming) -> list[str]:
-    stages = [stage for stage in (record.size_learning, record.training) if stage is not None]
-    floors = [f"{stage.seconds / stage.floor_seconds:.3g}" for stage in stages if stage.floor_seconds]
-    once = sum(sum(stage.one_off.values()) for stage in stages)
+    timed = stages(record)
+    floors = [
+        f"{stage.seconds / least:.3g}" for name, stage in timed.items() if (least := floor_seconds(record, name))
+    ]
+    once = sum(sum(stage.one_off.values()) for stage in timed.values())
     return [
         _stage(record.size_learning),
         _stage(record.training),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from reproduce import experiments
-from reproduce.floors import Floor, floor, is_generated, terms
+from reproduce.floors import Floor, Term, floor, is_generated, terms
 from reproduce.formulas import FORMULAS, Network
 from reproduce.layers import Layer, conv, linear, sampled
 from reproduce.specs import DataSpec, ModelSpec, Protocol, RunSpec
@@ -117,16 +119,29 @@ def test_the_budget_stands_for_sizes_that_are_not_known_yet() -> None:
 
 
 def test_a_generated_kernel_by_hand() -> None:
-    """33 x 33 positions: as direct convolution no more than 9 x 9, and each parameter of the layer at each position."""
+    """33 x 33 positions, each made of every parameter of the layer; convolved by FFT of side 32 + 16 = 48.
+
+    A transform: 2.5 x 2,304 x log2 2,304 FLOPs. Of an image: 4 channels in and 4 out, and the gradients of both; of a
+    step: 16 kernels and their gradients. Products: 48 x 25 complex numbers, 8 FLOPs, 16 pairs, three times.
+    """
     spec = small("one_generated", 4, 4)
     parameters = 1152 + 33 * 16 + 4
     outer = 2 * 2 * 108 * 1024 + 3 * 2 * 40
-    expected = 4 * (outer + 3 * 2 * 81 * 16 * 1024) + 3 * 2 * parameters * 33**2
+    transform = 2.5 * 2304 * math.log2(2304)
+    by_fft = 16 * transform + 3 * 8 * 48 * 25 * 16
+    expected = 4 * (outer + by_fft) + 2 * 16 * transform + 3 * 2 * parameters * 33**2
     found = floor(spec, "training")
     assert found.flops == pytest.approx(expected)
     numbers = 5 * (4 * 1024 * 2 + 10)  # no norms here
     step = 4 * (10 * (108 + parameters + 50) + 5 * 16 * 33**2)
     assert found.bytes == 4 * (2 * 3072 + 4 * numbers) + step
+
+
+@pytest.mark.parametrize(("side", "size"), [(32, 11), (32, 33), (96, 15), (96, 97)])
+def test_an_fft_is_no_slower_than_the_direct_convolution(side: int, size: int) -> None:
+    """At the width of a FlexNet, whatever the image; else the floor would lie above what can be had."""
+    layer = replace(conv(24, 24, side, size), parameters=0)
+    assert 0 < Term(layer=layer).flops < 2 * 3 * layer.macs
 
 
 def test_an_ode_passes_several_times_and_once_more_back() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reproduce import listings
+from reproduce.floors import floor, floor_seconds
 from reproduce.report import figures
 from reproduce.report.figures import figure_data
 from reproduce.report.rendered import stale, write_all
@@ -384,3 +385,14 @@ def test_times_and_ratios_keep_three_digits() -> None:
         "0.0402", "0.500", "17.8", "127", "1,832", "10.00"
     ]  # fmt: skip
     assert [ratio(value) for value in (0.966, 7.147, 136.36)] == ["0.97", "7.15", "136"]
+
+
+def test_a_timing_is_held_against_the_floor_of_today() -> None:
+    """Of training, by the ceilings of its certificate; what was noted stands without them, and for moving sizes."""
+    ceilings = {"copy_tb_s": 0.02, "matmul_tflop_s": 0.09}
+    record = row_timing(ROW)
+    assert floor_seconds(record, "training") == 1.0 and floor_seconds(record, "size_learning") == 2.0  # as noted
+    measured = record.model_copy(update={"certificate": record.certificate.model_copy(update={"ceilings": ceilings})})
+    assert floor_seconds(measured, "training") == floor(record.spec, "training").seconds(ceilings)
+    assert floor_seconds(measured, "size_learning") == 2.0
+    assert floor_seconds(row_timing(ROW, None), "size_learning") is None
