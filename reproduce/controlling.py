@@ -193,9 +193,16 @@ def run(
         err(f"nothing to run: all {len(cases)} runs are recorded")
         return
     err(f"label test on {DATASETS[request.dataset].title}: {cost(todo, request)}. It may be stopped at any moment.")
+    from reproduce.report.words import seed_list
     from reproduce.run import label_runs
     from reproduce.run.progress import Progress
 
+    elsewhere = label_runs.begun_elsewhere(cases, store)
+    if elsewhere:
+        err(
+            f"warning: {seed_list(elsewhere)}: some runs are recorded from another kind of machine, and the test "
+            "compares none of them with runs from here; in a --results folder of its own it runs all of them here"
+        )
     progress = Progress()
     try:
         label_runs.run_cases(todo, context(request, progress, stop))

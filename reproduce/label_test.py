@@ -6,7 +6,8 @@ ones (S), and with another, independent shuffle (S'). With d the distance betwee
     x_i = d(T_i, S_i) - d(S'_i, S_i).
 
 Where labels have no say T_i and S'_i may be exchanged, so x_i is as likely -x_i, whatever the start does and however
-chaotic the course: a one-sided sign-flip test of the mean of x is exact. Pure functions; no torch.
+chaotic the course: a one-sided sign-flip test of the mean of x is exact. That takes one kind of machine for all three:
+another rounding alone moves sizes by as much as another shuffle may. Pure functions; no torch.
 """
 
 from __future__ import annotations
@@ -107,17 +108,24 @@ class Question:
         return sorted({one.case.planted for one in self.records if one.case.arm == "planted"})
 
     def verdict(self, arm: Arm = "true", planted: float = 0.0, *, whole: bool = False) -> Verdict:
-        """The test of an arm in the place of T, over the first `MOST` seeds that have all three.
+        """The test of an arm in the place of T, over the first `MOST` seeds that have all three, from one machine.
 
         whole: on the integer sizes instead of the soft ones.
         """
         true, first, second = self.runs(arm, planted), self.runs("shuffled"), self.runs("reshuffled")
-        seeds = tuple(seed for seed in true if seed in first and seed in second)[:MOST]
+        apart = self.apart(arm, planted)
+        seeds = tuple(seed for seed in true if seed in first and seed in second and seed not in apart)[:MOST]
         return Verdict(
             seeds=seeds,
             to_true=tuple(distance(vector(true[s], whole), vector(first[s], whole)) for s in seeds),
             to_reshuffled=tuple(distance(vector(second[s], whole), vector(first[s], whole)) for s in seeds),
         )
+
+    def apart(self, arm: Arm = "true", planted: float = 0.0) -> list[int]:
+        """Seeds whose three runs came from machines that may round differently (their ids differ): not comparable."""
+        several = [self.runs(arm, planted), self.runs("shuffled"), self.runs("reshuffled")]
+        common = [seed for seed in several[0] if all(seed in runs for runs in several)]
+        return [seed for seed in common if len({runs[seed].machine for runs in several}) > 1]
 
     def seed_spread(self, *, whole: bool = False) -> float | None:
         """The mean distance between the sizes of two seeds, both with true labels; None below two seeds."""

@@ -134,11 +134,11 @@ class Store:
 
     def write_machine(self, description: dict[str, Any]) -> str:
         """Store a description of hardware and software once; returns its id."""
-        machine_id = sha256_of(description)[:12]
-        path = self.results / "machines" / f"{machine_id}.json"
-        if not self.machine(machine_id):  # missing, or damaged
+        own = machine_id(description)
+        path = self.results / "machines" / f"{own}.json"
+        if not self.machine(own):  # missing, or damaged
             write_atomically(path, description)
-        return machine_id
+        return own
 
     def machine(self, machine_id: str) -> dict[str, Any]:
         """The description with this id; empty if it is missing or unreadable."""
@@ -172,6 +172,11 @@ class Store:
 
     def _short(self, path: Path) -> str:
         return path.relative_to(self.results).as_posix()
+
+
+def machine_id(description: dict[str, Any]) -> str:
+    """12 hex digits: runs of one spec and seed from machines of one id are the same to the bit."""
+    return sha256_of(description)[:12]
 
 
 def slug(spec: RunSpec) -> str:

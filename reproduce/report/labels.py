@@ -102,7 +102,19 @@ def block(question: Question) -> list[str]:
     if verdict.seeds:
         parts += [finding(question), by_seed(question, verdict), tests(question)]
         parts += [planted(question)] if question.planted else []
-    return [*parts, sizes(question)]
+    return [*parts, *not_comparable(question), sizes(question)]
+
+
+def not_comparable(question: Question) -> list[str]:
+    """Which seeds the tests leave out, and why."""
+    arms: list[tuple[Arm, float]] = [("true", 0.0), *(("planted", size) for size in question.planted)]
+    left_out = sorted({seed for arm, size in arms for seed in question.apart(arm, size)})
+    if not left_out:
+        return []
+    return [
+        f"Left out of the tests, {words.seed_list(left_out)}: their runs come from several kinds of machine, and "
+        "another rounding moves sizes by about as much as another shuffle."
+    ]
 
 
 def finding(question: Question) -> str:

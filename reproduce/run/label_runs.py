@@ -29,6 +29,7 @@ from reproduce.run.workers import POLL, Asked
 from reproduce.size_records import SizeCase, SizeClock, SizeRecord, SizeStore
 from reproduce.specs import PROTOCOL_VERSION
 from reproduce.stopping import Stop
+from reproduce.store import machine_id
 from reproduce.traces import hold, now
 
 
@@ -43,6 +44,14 @@ def name_of(case: SizeCase) -> str:
     """For people: `shuffled labels, seed 3`."""
     planted = f" {case.planted:g}" if case.arm == "planted" else " labels"
     return f"{case.arm}{planted}, seed {case.seed}"
+
+
+def begun_elsewhere(cases: Sequence[SizeCase], store: SizeStore) -> list[int]:
+    """Seeds of which a run is still missing while another is recorded from a machine that may round differently."""
+    here = machine_id(machine.description())
+    found = [(case.seed, store.find(case)) for case in cases]
+    missing = {seed for seed, record in found if record is None}
+    return sorted({seed for seed, record in found if record is not None and record.machine != here} & missing)
 
 
 def run_case(case: SizeCase, context: Context, shelf: Shelf | None = None) -> SizeRecord:

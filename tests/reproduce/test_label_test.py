@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from reproduce.errors import Interrupted, UsageError, UserError
 from reproduce.label_test import Question, detectable_shift, distance, gradient_ratio, questions, sign_flip_p
 from reproduce.records import DataOrigin, Outcome, Snapped
 from reproduce.report import labels
+from reproduce.run import label_runs
 from reproduce.run.label_runs import labelled, run_case, run_cases
 from reproduce.run.models import build
 from reproduce.run.size_controls import learner_of
@@ -255,6 +257,25 @@ def test_side_by_side_equals_one_after_the_other(tmp_path: Path, arms: dict[str,
     assert any(note.startswith("done") for note in quiet.notes)
     with pytest.raises(Interrupted):
         run_cases([case("true", 1), case("shuffled", 1)], context(tmp_path, jobs=2, stop=StopAt(1)))
+
+
+def test_runs_from_two_kinds_of_machine_are_not_compared(tmp_path: Path) -> None:
+    """Another rounding moves sizes by about as much as another shuffle: such a seed is left out, and named."""
+    store, elsewhere = SizeStore(tmp_path), "ba9876543210"
+    for seed in range(6):
+        for arm, size in (("true", 4.0), ("shuffled", 3.0), ("reshuffled", 3.1)):
+            record = made(arm, seed, [size] * 18)  # type: ignore[arg-type]
+            moved = arm == "true" and seed == 2
+            store.write(record.model_copy(update={"machine": elsewhere}).signed() if moved else record)
+    (question,) = questions(store.records())
+    assert question.verdict().seeds == (0, 1, 3, 4, 5) and question.apart() == [2]
+    (page,) = labels.pages(tmp_path)
+    assert "and seeds 0, 1, 3, 4, 5, a say of the labels" in page.text
+    assert "Left out of the tests, seed 2: their runs come from several kinds of machine" in page.text
+    request = ControlsRequest(train_images=10_000, seeds=range(7), planted=1e-3)
+    assert label_runs.begun_elsewhere(label_cases(request, "other-0123abcd"), store) == [0, 1, 2, 3, 4, 5]
+    complete = label_cases(replace(request, planted=None), "other-0123abcd")
+    assert label_runs.begun_elsewhere(complete, store) == []  # seed 6 has no run from anywhere
 
 
 def test_gradient_ratios_by_hand() -> None:

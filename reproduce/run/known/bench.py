@@ -20,8 +20,7 @@ from reproduce.run import machine
 from reproduce.run.known import learners, oracle
 from reproduce.run.known.tasks import Task
 from reproduce.run.recording import code
-from reproduce.specs import sha256_of
-from reproduce.store import Store
+from reproduce.store import Store, machine_id
 from reproduce.traces import now
 
 Say = Callable[[str], None]
@@ -87,7 +86,7 @@ def _recorded(case: Case, compute: Callable[[], dict[str, Any]], commit: Any) ->
         case_id=case_id(case),
         case=case,
         clock=clock,
-        machine=sha256_of(machine.description())[:12],
+        machine=machine_id(machine.description()),
         code=code() if commit is None else commit,
         **found,
     )
