@@ -109,6 +109,13 @@ def test_each_link_leads_somewhere_and_nothing_is_loaded(
     assert len(set(runs)) == 3
 
 
+def test_the_committed_report_leads_to_committed_records() -> None:
+    folder = Path(__file__).parents[2] / "results" / "rendered"
+    links = Page((folder / "report.html").read_text()).links
+    assert len(links) > 100
+    assert [link for link in links if not link.startswith("#") and not (folder / link).exists()] == []
+
+
 def test_both_files_show_the_paper_s_number_and_ours(page: Callable[..., tuple[str, str]]) -> None:
     for text in page(quick(top1=81.25), quick(seed=1, top1=82.75)):
         words = " ".join(text.split()).replace("\u00a0", " ")

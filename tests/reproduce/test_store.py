@@ -51,6 +51,9 @@ def test_the_path_is_a_function_of_spec_and_seed(store: Store) -> None:
     assert relative == f"runs/cifar10/effconv-20-0.66M/quick/{spec.run_id(2)}.json"
     assert store.weights_path(spec, 2) == path.with_suffix(".pt")
     assert store.resume_dir(spec, 2) == store.results / ".resume" / spec.run_id(2)
+    several = spec_of("CKCNN-16")  # whose arguments are not in alphabetical order, as in a file
+    written = store.write(record_of(several))
+    assert [store.path(one.spec, 0) for one in store.records() if one.spec == several] == [written]
 
 
 def test_slugs() -> None:
