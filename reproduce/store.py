@@ -184,7 +184,7 @@ def slug(spec: RunSpec) -> str:
     family = spec.model.family
     if spec.size_learning is not None:
         family = {"cifar_resnet": "effconv", "wide_resnet": "wide_effconv"}.get(family, f"effconv-{family}")
-    values = [_word(value) for _, value in sorted(spec.model.args.items())]  # a record that was read has them in this order
+    values = [_word(value) for _, value in sorted(spec.model.args.items())]  # the order of a record that was read
     budget = [] if spec.size_learning is None else [millions(spec.size_learning.budget)]
     return "-".join([family, *values, *budget])
 
