@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ctypes
 from pathlib import Path
 
 import pytest
 
 from reproduce import traces
+from reproduce.run import attempt
 from reproduce.run.backends import slurm_job, slurm_queue
 from reproduce.run.backends.slurm_job import Pack
+from reproduce.stopping import Stop
 from tests.reproduce.run_samples import context, spec
 
 JOB, NAME = "12_3", "reproduce-0a1b_3"
@@ -110,3 +113,30 @@ def test_the_id_of_a_job(monkeypatch: pytest.MonkeyPatch, environment: dict[str,
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     assert slurm_job.job_id() == job
+
+
+def test_a_run_that_holds_the_interpreter_is_recorded_as_hung(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread of its process gets a turn, so the job writes the record, and goes on with the next run."""
+    begun: list[int] = []
+
+    def hang(_spec: object, seed: int, *_: object, **__: object) -> None:
+        ctypes.PyDLL(None).sleep(600)
+
+    def start(todo: tuple[str, object, int], *given: object) -> object:
+        begun.append(todo[2])
+        return real(todo, *given)  # type: ignore[arg-type]
+
+    real = slurm_job.start
+    monkeypatch.setattr(attempt, "carry", hang)
+    monkeypatch.setattr(slurm_job, "start", start)
+    found = Pack([("CIFARResNet-8", spec(), seed) for seed in range(2)], context(tmp_path, stall_limit=0.5), NAME)
+    for folder in map(found.folder, found.todos):
+        traces.note_job(folder, traces.Job(job=JOB, runs=2))
+    for todo in found.todos:
+        found.carry(todo, JOB, Stop())
+    assert begun == [0, 1]
+    for _, one, seed in found.todos:
+        record = found.context.store.find(one, seed)
+        assert record is not None and record.outcome.status == "failed"
+        assert record.outcome.reason.startswith("hung: no step finished for 0:00")
+        assert traces.job(found.context.store.resume_dir(one, seed)) is None
