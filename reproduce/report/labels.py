@@ -17,6 +17,7 @@ from reproduce.label_test import (
     gradient_ratio,
     questions,
     rms,
+    vector,
 )
 from reproduce.report import words
 from reproduce.report.pages import Page
@@ -67,7 +68,8 @@ def pages(results: Path) -> list[Page]:
         own = [question for question in asked if question.spec.data.name == dataset]
         if own:
             blocks = [f"# Do labels have a say in the learned sizes? {DATASETS[dataset].title}", METHOD]
-            blocks += [part for question in own for part in block(question)] + worth_section(dataset, runs)
+            blocks += [part for question in own for part in block(question)]
+            blocks += against_budget(own) + worth_section(dataset, runs)
             text = "\n\n".join(blocks) + "\n"
             found.append(Page(name=page_name(dataset), text=text, about=about(dataset, own)))
     return found
@@ -216,6 +218,35 @@ def sizes(question: Question) -> str:
             labels = f"{arm} {planted:g}" if planted else arm
             rows.append([labels, str(seed), " ".join(map(str, (record.sizes or {}).values()))])
     return grid(["labels", "seed", "sizes in forward order"], rows)
+
+
+def against_budget(own: Sequence[Question]) -> list[str]:
+    """Figure 3 (c) by size learning alone: mean integer sizes with true labels, of questions that differ in budget."""
+    alike: dict[str, list[Question]] = {}
+    for question in own:
+        if question.runs("true"):
+            alike.setdefault(but_for_budget(question), []).append(question)
+    rows = []
+    for several in alike.values():
+        for question in sorted(several, key=budget) if len(several) > 1 else []:
+            runs = question.runs("true")
+            layers = zip(*(vector(record, whole=True) for record in runs.values()), strict=True)
+            means = " ".join(f"{mean(layer):.1f}" for layer in layers)
+            rows.append([name_of(question), f"{question.spec.steps:,}", words.number_list(list(runs)), means])
+    if not rows:
+        return []
+    headers = ["row", "steps", "seeds", "mean size of each layer over the seeds, in forward order"]
+    return ["## Sizes against the budget, true labels", grid(headers, rows)]
+
+
+def budget(question: Question) -> int:
+    return question.spec.size_learning.budget
+
+
+def but_for_budget(question: Question) -> str:
+    """What two questions must share to be set side by side."""
+    learning = question.spec.size_learning.model_copy(update={"budget": 0})
+    return f"{question.version} {question.spec.model_copy(update={'size_learning': learning}).model_dump_json()}"
 
 
 def plain(results: Path, dataset: str) -> list[dict[str, Any]]:

@@ -278,6 +278,23 @@ def test_runs_from_two_kinds_of_machine_are_not_compared(tmp_path: Path) -> None
     assert label_runs.begun_elsewhere(complete, store) == []  # seed 6 has no run from anywhere
 
 
+def test_sizes_stand_against_the_budget_where_nothing_else_differs(tmp_path: Path) -> None:
+    """Two budgets of 300 steps in one table, the smaller first; one of 1,000 steps alone in none."""
+    store = SizeStore(tmp_path)
+    for budget, steps, sizes in ((200_000, 300, (3.0, 4.0)), (100_000, 300, (2.0, 2.0)), (660_000, 1000, (5.0, 5.0))):
+        learning = PAPER.size_learning.model_copy(update={"budget": budget})
+        spec = PAPER.model_copy(update={"size_learning": learning, "steps": steps})
+        for seed, size in enumerate(sizes):
+            record = made("true", seed, [size, *[3.0] * 17])
+            changed = record.case.model_copy(update={"spec": spec})
+            store.write(record.model_copy(update={"case": changed}).signed())
+    (page,) = labels.pages(tmp_path)
+    table = page.text.split("## Sizes against the budget")[1].split("##")[0]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines() if "EffConv" in line]
+    assert [row[:3] for row in rows] == [["EffConv-20 0.10M", "300", "0, 1"], ["EffConv-20 0.20M", "300", "0, 1"]]
+    assert [row[3].split()[:2] for row in rows] == [["2.0", "3.0"], ["3.5", "3.0"]]
+
+
 def test_gradient_ratios_by_hand() -> None:
     history = [
         {"class_grad": [3e-4, -1e-4], "budget_grad": [3e-2, 4e-2]},
