@@ -102,7 +102,7 @@ def block(question: Question) -> list[str]:
     parts = [f"## {name_of(question)}, {question.spec.steps:,} steps"]
     verdict = question.verdict()
     if verdict.seeds:
-        parts += [finding(question), by_seed(question, verdict), tests(question)]
+        parts += [finding(question), by_seed(question, verdict), tests(question), by_layer(question, verdict)]
         parts += [planted(question)] if question.planted else []
     return [*parts, *not_comparable(question), sizes(question)]
 
@@ -184,6 +184,25 @@ def tests(question: Question) -> str:
         verdict, spread = question.verdict(whole=whole), question.seed_spread(whole=whole)
         rows.append([title, *outcome(verdict), number(spread), number(detectable_shift(verdict.x))])
     return grid(headers, rows)
+
+
+def by_layer(question: Question, verdict: Verdict) -> str:
+    """Where true labels move the soft sizes, and which way: a description, made after the test was fixed."""
+    arms = [[vector(question.runs(arm)[seed], whole=False) for seed in verdict.seeds] for arm in ARMS]
+    names = question.records[0].sizes or {}
+    rows = []
+    for name, *layers in zip(names, *(zip(*arm, strict=True) for arm in arms), strict=True):
+        to_true, to_reshuffled = ([a - b for a, b in zip(layer, layers[1], strict=True)] for layer in layers[::2])
+        each = " ".join(map(signed, to_true))
+        rows.append([name, signed(mean(to_true)), each, f"{mean(list(map(abs, to_reshuffled))):.2f}"])
+    headers = ["layer", "T - S, mean", "by seed", "S' - S, mean size"]
+    return "By layer, soft sizes; looked at after the test, and deciding nothing:\n\n" + grid(headers, rows)
+
+
+def signed(value: float) -> str:
+    """`+0.12`; `0` for what rounds to it, which has no sign."""
+    text = f"{value:+.2f}"
+    return text if text[1:] != "0.00" else "0"
 
 
 def outcome(verdict: Verdict) -> list[str]:

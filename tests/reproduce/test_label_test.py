@@ -278,6 +278,19 @@ def test_runs_from_two_kinds_of_machine_are_not_compared(tmp_path: Path) -> None
     assert label_runs.begun_elsewhere(complete, store) == []  # seed 6 has no run from anywhere
 
 
+def test_the_page_says_in_which_layers_true_labels_move_the_sizes(tmp_path: Path) -> None:
+    """The first layer smaller by 1 and by 2 at two seeds, the second as another shuffle moves it, the others not."""
+    store = SizeStore(tmp_path)
+    for seed in range(2):
+        store.write(made("true", seed, [3.0 - seed, 4.5, *[3.0] * 16]))
+        store.write(made("shuffled", seed, [4.0, 4.0, *[3.0] * 16]))
+        store.write(made("reshuffled", seed, [4.0, 3.5, *[3.0] * 16]))
+    (page,) = labels.pages(tmp_path)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in page.text.splitlines() if "| layer" in line]
+    assert rows[0][0] == "layer" and rows[1] == ["layer0", "-1.50", "-1.00 -2.00", "0.00"]
+    assert rows[2] == ["layer1", "+0.50", "+0.50 +0.50", "0.50"] and rows[3][1:] == ["0", "0 0", "0.00"]
+
+
 def test_sizes_stand_against_the_budget_where_nothing_else_differs(tmp_path: Path) -> None:
     """Two budgets of 300 steps in one table, the smaller first; one of 1,000 steps alone in none."""
     store = SizeStore(tmp_path)
