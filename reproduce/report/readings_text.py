@@ -18,7 +18,7 @@ COMMAND = "`reproduce readings --stage {stage} --data-root DIR`"
 
 def markdown(data: Data) -> str:
     """The whole page."""
-    blocks = [f"# {data['title']}", lead(data), "![effects](readings.svg)", "## Factors", factors()]
+    blocks = [f"# {data['title']}", lead(data), finding(data), "![effects](readings.svg)", "## Factors", factors()]
     blocks += ["## Effects"] + [part for one in data["responses"] for part in effects(one)]
     blocks += ["## Aliases", aliases(), "## Runs", runs(data)]
     blocks += ["## The largest again, on MNIST", mnist(data), "## A preset?", proposal(data)]
@@ -33,6 +33,19 @@ def lead(data: Data) -> str:
         "other level less that at ours; its interval is Student's t over the seeds, as each seed's runs share their "
         f"start and data. Each response has {len(factorial.columns())} of them; one interval in twenty misses zero by "
         "chance alone."
+    )
+
+
+def finding(data: Data) -> str:
+    """The main effects on the response by which a preset is chosen: the largest, and which of them miss zero."""
+    one = next(found for found in data["responses"] if found["name"] == screen.CHOOSING)
+    mains = sorted((effect for effect in one["effects"] if effect["main"]), key=lambda effect: -abs(effect["mean"]))
+    first = mains[0]
+    clear = [effect["short"] for effect in mains if (ends := effect["interval95"]) and (ends[0] > 0 or ends[1] < 0)]
+    said = f"{first['short']}, {first['mean']:+.3f} {one['unit']} (95 % interval {interval(first)})"
+    return (
+        f"Of the main effects on the first response, \"{one['title'].lower()}\", the largest is that of {said}; those "
+        f"whose interval misses zero: {', '.join(clear) or 'none'}."
     )
 
 

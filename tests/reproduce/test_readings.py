@@ -209,9 +209,12 @@ def test_only_factors_with_an_interval_above_zero_are_chosen(tmp_path: Path) -> 
     data = report.figure_data(tmp_path / "a")
     assert data is not None and data["fresh"]["wins"] is False
     assert "not yet tested: `budget_value` soft, `lam` 0.05" in report.readings_text.proposal(data)
+    said = report.readings_text.finding(data)
+    assert "the largest is that of A budget loss of soft sizes, +0.380 size per pixel of scale (95 % inte" in said
+    assert said.endswith("zero: A budget loss of soft sizes, E narrow mask, D lambda 0.05, C constant predictor input.")
     screened(tmp_path / "b", truth=dict.fromkeys(LETTERS, 0.0))
     data = report.figure_data(tmp_path / "b")
-    assert data is not None and data["candidate"] is None
+    assert data is not None and data["candidate"] is None and report.readings_text.finding(data).endswith("zero: none.")
     assert report.readings_text.proposal(data).startswith("No preset is proposed: no reading")
     screened(tmp_path / "c", [0])
     data = report.figure_data(tmp_path / "c")
