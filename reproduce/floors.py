@@ -34,6 +34,7 @@ the tensors of a batch fit into a cache, a run may move less; nowhere else shoul
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from math import ceil, log2
 from typing import Any
@@ -179,7 +180,8 @@ def floor_seconds(record: RowTiming, stage: Stage) -> float | None:
     timing = record.training if stage == "training" else record.size_learning
     if stage == "training" and record.certificate.ceilings:
         sizes = None if record.sizes is None else list(record.sizes.values())
-        return floor(record.spec, stage, sizes=sizes).seconds(record.certificate.ceilings)
+        with suppress(ValueError, KeyError):  # sizes or a network that this checkout cannot make sense of
+            return floor(record.spec, stage, sizes=sizes).seconds(record.certificate.ceilings)
     return None if timing is None else timing.floor_seconds
 
 

@@ -395,4 +395,5 @@ def test_a_timing_is_held_against_the_floor_of_today() -> None:
     measured = record.model_copy(update={"certificate": record.certificate.model_copy(update={"ceilings": ceilings})})
     assert floor_seconds(measured, "training") == floor(record.spec, "training").seconds(ceilings)
     assert floor_seconds(measured, "size_learning") == 2.0
+    assert floor_seconds(measured.model_copy(update={"sizes": {"one": 3}}), "training") == 1.0  # no such network
     assert floor_seconds(row_timing(ROW, None), "size_learning") is None
