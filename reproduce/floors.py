@@ -179,10 +179,18 @@ def floor_seconds(record: RowTiming, stage: Stage) -> float | None:
     """
     timing = record.training if stage == "training" else record.size_learning
     if stage == "training" and record.certificate.ceilings:
-        sizes = None if record.sizes is None else list(record.sizes.values())
         with suppress(ValueError, KeyError):  # sizes or a network that this checkout cannot make sense of
-            return floor(record.spec, stage, sizes=sizes).seconds(record.certificate.ceilings)
+            return seconds_at_least(record.spec, stage, record.sizes, record.certificate.ceilings)
     return None if timing is None else timing.floor_seconds
+
+
+def seconds_at_least(
+    spec: RunSpec, stage: Stage, sizes: Mapping[str, int] | None, ceilings: Mapping[str, float]
+) -> float | None:
+    """What these ceilings allow for an epoch at these sizes by layer; None without ceilings."""
+    if not ceilings:
+        return None
+    return floor(spec, stage, sizes=None if sizes is None else list(sizes.values())).seconds(ceilings)
 
 
 def terms(spec: RunSpec, sizes: Sequence[int] | None, *, predicted: bool) -> tuple[list[Term], int]:

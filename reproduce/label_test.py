@@ -112,20 +112,24 @@ class Question:
 
         whole: on the integer sizes instead of the soft ones.
         """
-        true, first, second = self.runs(arm, planted), self.runs("shuffled"), self.runs("reshuffled")
-        apart = self.apart(arm, planted)
-        seeds = tuple(seed for seed in true if seed in first and seed in second and seed not in apart)[:MOST]
+        here = {seed: runs for seed, runs in self.threes(arm, planted).items() if not differ(runs)}
+        seeds = tuple(here)[:MOST]
+        vectors = [[vector(run, whole) for run in here[seed]] for seed in seeds]
         return Verdict(
             seeds=seeds,
-            to_true=tuple(distance(vector(true[s], whole), vector(first[s], whole)) for s in seeds),
-            to_reshuffled=tuple(distance(vector(second[s], whole), vector(first[s], whole)) for s in seeds),
+            to_true=tuple(distance(true, first) for true, first, _ in vectors),
+            to_reshuffled=tuple(distance(second, first) for _, first, second in vectors),
         )
 
     def apart(self, arm: Arm = "true", planted: float = 0.0) -> list[int]:
         """Seeds whose three runs came from machines that may round differently (their ids differ): not comparable."""
-        several = [self.runs(arm, planted), self.runs("shuffled"), self.runs("reshuffled")]
-        common = [seed for seed in several[0] if all(seed in runs for runs in several)]
-        return [seed for seed in common if len({runs[seed].machine for runs in several}) > 1]
+        return [seed for seed, runs in self.threes(arm, planted).items() if differ(runs)]
+
+    def threes(self, arm: Arm, planted: float) -> dict[int, tuple[SizeRecord, SizeRecord, SizeRecord]]:
+        """By seed, in order, where all are there: the run of this arm (T), of a shuffle (S), and of the other (S')."""
+        true, first, second = self.runs(arm, planted), self.runs("shuffled"), self.runs("reshuffled")
+        seeds = [seed for seed in true if seed in first and seed in second]
+        return {seed: (true[seed], first[seed], second[seed]) for seed in seeds}
 
     def seed_spread(self, *, whole: bool = False) -> float | None:
         """The mean distance between the sizes of two seeds, both with true labels; None below two seeds."""
@@ -147,6 +151,11 @@ def questions(records: Iterable[SizeRecord]) -> list[Question]:
     return [
         Question(spec=same[0].case.spec, version=version, records=tuple(same)) for (_, version), same in found.items()
     ]
+
+
+def differ(runs: Iterable[SizeRecord]) -> bool:
+    """Whether they came from several kinds of machine."""
+    return len({run.machine for run in runs}) > 1
 
 
 def vector(record: SizeRecord, whole: bool) -> list[float]:

@@ -109,14 +109,18 @@ def block(question: Question) -> list[str]:
 
 def not_comparable(question: Question) -> list[str]:
     """Which seeds the tests leave out, and why."""
-    arms: list[tuple[Arm, float]] = [("true", 0.0), *(("planted", size) for size in question.planted)]
-    left_out = sorted({seed for arm, size in arms for seed in question.apart(arm, size)})
+    left_out = sorted({seed for arm, size in tested(question) for seed in question.apart(arm, size)})
     if not left_out:
         return []
     return [
         f"Left out of the tests, {words.seed_list(left_out)}: their runs come from several kinds of machine, and "
         "another rounding moves sizes by about as much as another shuffle."
     ]
+
+
+def tested(question: Question) -> list[tuple[Arm, float]]:
+    """What stands in the place of T: true labels, then each planted gradient."""
+    return [("true", 0.0), *(("planted", size) for size in question.planted)]
 
 
 def finding(question: Question) -> str:
@@ -188,11 +192,12 @@ def tests(question: Question) -> str:
 
 def by_layer(question: Question, verdict: Verdict) -> str:
     """Where true labels move the soft sizes, and which way: a description, made after the test was fixed."""
-    arms = [[vector(question.runs(arm)[seed], whole=False) for seed in verdict.seeds] for arm in ARMS]
-    names = question.records[0].sizes or {}
+    threes, names = question.threes("true", 0.0), question.records[0].sizes or {}
+    vectors = [[vector(run, whole=False) for run in threes[seed]] for seed in verdict.seeds]
     rows = []
-    for name, *layers in zip(names, *(zip(*arm, strict=True) for arm in arms), strict=True):
-        to_true, to_reshuffled = ([a - b for a, b in zip(layer, layers[1], strict=True)] for layer in layers[::2])
+    for index, name in enumerate(names):
+        to_true = [true[index] - first[index] for true, first, _ in vectors]
+        to_reshuffled = [second[index] - first[index] for _, first, second in vectors]
         each = " ".join(map(signed, to_true))
         rows.append([name, signed(mean(to_true)), each, f"{mean(list(map(abs, to_reshuffled))):.2f}"])
     headers = ["layer", "T - S, mean", "by seed", "S' - S, mean size"]
@@ -273,7 +278,6 @@ def plain(results: Path, dataset: str) -> list[dict[str, Any]]:
     found = []
     for question in questions(SizeStore(results).records()):
         if question.spec.data.name == dataset:
-            arms: list[tuple[Arm, float]] = [("true", 0.0), *(("planted", size) for size in question.planted)]
             verdict = question.verdict()
             found.append({
                 "spec": question.spec.model_dump(mode="json"),
@@ -281,7 +285,7 @@ def plain(results: Path, dataset: str) -> list[dict[str, Any]]:
                 "train_images": question.records[0].data.train_images,
                 "seeds": list(verdict.seeds),
                 "finding": finding(question) if verdict.seeds else "",
-                "tests": [as_json(question, arm, size, whole) for arm, size in arms for whole in (False, True)],
+                "tests": [as_json(question, *one, whole) for one in tested(question) for whole in (False, True)],
                 "seed_spread": question.seed_spread(),
                 "class_gradient_rms": class_gradient(question),
                 "detectable_gradient": question.detectable_gradient(),

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from reproduce.errors import Interrupted
-from reproduce.floors import floor
+from reproduce.floors import seconds_at_least
 from reproduce.run.evaluation import BATCH, evaluate, logits_of
 from reproduce.run.machine import settings
 from reproduce.run.recording import code
@@ -40,7 +40,7 @@ from reproduce.run.timing.workloads import (
 )
 from reproduce.specs import DATASETS, RunSpec
 from reproduce.store import RESUME
-from reproduce.timings import RowTiming, Stage, StageTiming, row_timing_id
+from reproduce.timings import RowTiming, StageTiming, row_timing_id
 from reproduce.traces import now
 
 FEWEST_IMAGES = 2  # of a step: batch norm over one image of one pixel has no variance
@@ -110,7 +110,7 @@ def shared_parts(spec: RunSpec, place: Place, together: int) -> Iterator[dict[st
         "seconds": found.seconds / together,
         "samples": [seconds / together for seconds in found.samples],
         "parts": scaled(found.parts, 1 / together),
-        "floor_seconds": floor_seconds(spec, "training", sizes.by_layer, place),
+        "floor_seconds": seconds_at_least(spec, "training", sizes.by_layer, place.ceilings),
     }
     yield {"training": found.model_copy(update=shared)}
 
@@ -134,7 +134,7 @@ def time_training(spec: RunSpec, sizes: Sizes, place: Place) -> StageTiming:
     place.say("evaluation")
     most = BATCH if batch == own else min(batch, BATCH)
     seconds, how = time_evaluation(network, place.data.test(spec.data.name), spec, place, batch=most)
-    floors = floor_seconds(spec, "training", sizes.by_layer, place)
+    floors = seconds_at_least(spec, "training", sizes.by_layer, place.ceilings)
     return found.model_copy(
         update={"evaluation_seconds": seconds, "evaluation_how": how, "floor_seconds": floors, "batch_cut": batch < own}
     )
@@ -202,7 +202,7 @@ def time_size_learning(spec: RunSpec, place: Place) -> StageTiming:
         points=lambda total: points_along(course.moving, total, work.learner.budget_step),
     )
     return stage.timing().model_copy(
-        update={"floor_seconds": floor_seconds(spec, "size_learning", course.sizes, place)}
+        update={"floor_seconds": seconds_at_least(spec, "size_learning", course.sizes, place.ceilings)}
     )
 
 
@@ -225,10 +225,3 @@ def time_evaluation(
     if batch < BATCH or len(test) < tests or estimate > min(MINUTE, place.extrapolate_above):
         return estimate, "steps"
     return timed(lambda: evaluate(network, test, normalisation=normalisation, epoch=1)), "whole"
-
-
-def floor_seconds(spec: RunSpec, stage: Stage, sizes: dict[str, int] | None, place: Place) -> float | None:
-    """What the ceilings of this device allow for an epoch; None without ceilings."""
-    if not place.ceilings:
-        return None
-    return floor(spec, stage, sizes=None if sizes is None else list(sizes.values())).seconds(place.ceilings)
