@@ -33,6 +33,7 @@ from reproduce.recipes import training
 from reproduce.records import DataOrigin
 from reproduce.run.datasets import Dataset, Split
 from reproduce.run.machine import settings
+from reproduce.run.progress import Silent
 from reproduce.run.resume import Slot
 from reproduce.run.training import train
 from reproduce.specs import Protocol
@@ -64,13 +65,6 @@ class PILImages(TorchDataset[tuple[Tensor, int]]):
 
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
-
-
-class Silent:
-    """A watcher that says nothing."""
-
-    def update(self, *_: object) -> None:
-        pass
 
 
 def ours(split: Split) -> Measure:

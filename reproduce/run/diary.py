@@ -7,9 +7,11 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 from reproduce import traces
+from reproduce.run.outcome import StepDone
 from reproduce.run.progress import Pace, Reporter
 from reproduce.traces import Whereabouts
 
@@ -41,26 +43,15 @@ class Diary:
         self.write()
         self.inner.run(name, work)
 
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-    ) -> None:
-        at = self.at
+    def update(self, at: StepDone) -> None:
         self.beat()
-        self.pace.update(stage, (epoch - 1) * steps + step, epochs * steps)
-        at.stage, at.epoch, at.epochs, at.step, at.steps = stage, epoch, epochs, step, steps
-        at.loss, at.top1, at.budget_error = finite(loss), finite(top1), finite(budget_error)
-        at.seconds_left = self.pace.seconds_left()
-        if step == steps or time.monotonic() - self.written >= GAP:
+        self.pace.update(at.stage, at.done, at.total)
+        measured = {"loss": finite(at.loss), "top1": finite(at.top1), "budget_error": finite(at.budget_error)}
+        for name, value in (asdict(at) | measured | {"seconds_left": self.pace.seconds_left()}).items():
+            setattr(self.at, name, value)
+        if at.step == at.steps or time.monotonic() - self.written >= GAP:
             self.write()
-        self.inner.update(stage, epoch, epochs, step, steps, loss, top1, budget_error)
+        self.inner.update(at)
 
     def done(self, name: str, line: str) -> None:
         self.inner.done(name, line)

@@ -11,20 +11,33 @@ HISTORY_POINTS = 100
 DIGITS = 5
 
 
+@dataclass(frozen=True, kw_only=True)
+class StepDone:
+    """How far a stage is: step `step` of `steps` in epoch `epoch` of `epochs`, all from 1, and what was measured."""
+
+    stage: str  # sizes, training
+    epoch: int
+    epochs: int
+    step: int
+    steps: int
+    loss: float
+    top1: float | None = None  # in percent, of the last evaluation
+    budget_error: float | None = None  # a fraction of the budget
+
+    @property
+    def done(self) -> int:
+        """Steps of the stage."""
+        return (self.epoch - 1) * self.steps + self.step
+
+    @property
+    def total(self) -> int:
+        return self.epochs * self.steps
+
+
 class Watcher(Protocol):
     """Who is told how a stage goes on; `reproduce.run.progress.Progress` is one."""
 
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-    ) -> None: ...
+    def update(self, at: StepDone) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from reproduce.naming import clock_time
-from reproduce.run.outcome import Watcher
+from reproduce.run.outcome import StepDone, Watcher
 
 PLAIN_GAP = 5.0  # seconds between plain lines of a run at the ends of epochs
 HEARTBEAT = 60.0  # and within an epoch
@@ -33,19 +33,7 @@ class Reporter(Watcher, Protocol):
 class Display(Reporter, Protocol):
     """A `Reporter` of several runs at once."""
 
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-        *,
-        run: str | None = None,
-    ) -> None: ...
+    def update(self, at: StepDone, *, run: str | None = None) -> None: ...
 
 
 class Silent:
@@ -54,7 +42,7 @@ class Silent:
     def run(self, name: str, work: dict[str, int] | None = None) -> None:
         pass
 
-    def update(self, *args: Any, **kwargs: Any) -> None:
+    def update(self, at: StepDone, *, run: str | None = None) -> None:
         pass
 
     def done(self, name: str, line: str) -> None:
@@ -110,30 +98,18 @@ class Progress:
         self.paces[name] = Pace(work=work or {})
         self.printed.setdefault(name, time.monotonic())
 
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-        *,
-        run: str | None = None,
-    ) -> None:
-        """After step `step` of `steps` in epoch `epoch` (from 1). top1 in percent; budget_error as a fraction."""
+    def update(self, at: StepDone, *, run: str | None = None) -> None:
         name = self.current if run is None else run
         pace = self.paces.setdefault(name, Pace())
-        pace.update(stage, (epoch - 1) * steps + step, epochs * steps)
-        measures = [f"loss {loss:.3f}"]
-        measures += [] if top1 is None else [f"top-1 {top1:.2f}"]
-        measures += [] if budget_error is None else [f"budget {100 * budget_error:+.1f}%"]
-        where = f"{stage} {epoch}/{epochs} {100 * step // steps:3d}%"
-        self.show(name, one_line(name, where, "  ".join(measures), pace.seconds_left()), step == steps, epoch == epochs)
+        pace.update(at.stage, at.done, at.total)
+        measures = [f"loss {at.loss:.3f}"]
+        measures += [] if at.top1 is None else [f"top-1 {at.top1:.2f}"]
+        measures += [] if at.budget_error is None else [f"budget {100 * at.budget_error:+.1f}%"]
+        where = f"{at.stage} {at.epoch}/{at.epochs} {100 * at.step // at.steps:3d}%"
+        line = one_line(name, where, "  ".join(measures), pace.seconds_left())
+        self.show(name, line, epoch_ends=at.step == at.steps, last=at.epoch == at.epochs)
 
-    def show(self, name: str, line: str, epoch_ends: bool, last: bool) -> None:
+    def show(self, name: str, line: str, *, epoch_ends: bool, last: bool) -> None:
         if self.console.is_terminal:
             self.lines[name] = line
             self.refresh()
@@ -186,20 +162,10 @@ class Remote:
         self.name = name
         self.send("run", name, work)
 
-    def update(
-        self,
-        stage: str,
-        epoch: int,
-        epochs: int,
-        step: int,
-        steps: int,
-        loss: float,
-        top1: float | None = None,
-        budget_error: float | None = None,
-    ) -> None:
-        if step == steps or time.monotonic() - self.sent >= self.GAP:
+    def update(self, at: StepDone) -> None:
+        if at.step == at.steps or time.monotonic() - self.sent >= self.GAP:
             self.sent = time.monotonic()
-            self.send("update", stage, epoch, epochs, step, steps, loss, top1, budget_error, run=self.name)
+            self.send("update", at, run=self.name)
 
     def done(self, name: str, line: str) -> None:
         self.send("done", name, line)

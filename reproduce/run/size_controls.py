@@ -18,7 +18,7 @@ from effconv.result import History
 from reproduce.errors import Interrupted, UserError
 from reproduce.records import StageClock
 from reproduce.run.models import build, residual_convs, seeded
-from reproduce.run.outcome import Watcher
+from reproduce.run.outcome import StepDone, Watcher
 from reproduce.run.streams import generator, stream_seed
 from reproduce.specs import RunSpec
 
@@ -79,8 +79,8 @@ def descend(learner: effconv.SizeLearner, history: History, course: Course) -> S
             seen = learner.budget_step()
             history.add({"epoch": epoch, "step": step} | seen)
             loss = learner.settings.lam * seen["budget_loss"].item()
-            where = (epoch, course.epochs, step, course.steps)
-            course.progress.update("sizes", *where, loss, None, seen["budget_error"])
+            where = {"epoch": epoch, "epochs": course.epochs, "step": step, "steps": course.steps}
+            course.progress.update(StepDone(stage="sizes", **where, loss=loss, budget_error=seen["budget_error"]))
             if course.stop():
                 raise Interrupted
         seconds.append(time.perf_counter() - began)

@@ -15,7 +15,7 @@ from reproduce.errors import Interrupted
 from reproduce.records import StageClock
 from reproduce.run.batches import Batches
 from reproduce.run.datasets import Split
-from reproduce.run.outcome import Watcher
+from reproduce.run.outcome import StepDone, Watcher
 from reproduce.run.resume import Notes
 from reproduce.run.streams import generator
 from reproduce.specs import SizeLearning
@@ -100,9 +100,8 @@ class Follower:
         entry = self.timed[step.epoch - 1]
         entry[0] += 1
         entry[1] += time.perf_counter() - max(self.epochs.asked[step.step], self.heard_at)
-        self.progress.update(
-            "sizes", step.epoch, step.epochs, step.step, self.steps, step.loss, None, step.budget_error
-        )
+        where = {"epoch": step.epoch, "epochs": step.epochs, "step": step.step, "steps": self.steps}
+        self.progress.update(StepDone(stage="sizes", **where, loss=step.loss, budget_error=step.budget_error))
         stopping = self.agree(self.stop())
         if stopping or step.step == self.steps or time.monotonic() - self.saved_at >= self.every:
             self.notes.save({"timed": self.timed})

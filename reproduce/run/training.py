@@ -19,7 +19,7 @@ from reproduce.run.engine import make_stepper
 from reproduce.run.evaluation import Evaluated, evaluate, pack
 from reproduce.run.losses import score_loss
 from reproduce.run.models import seeded
-from reproduce.run.outcome import TrainingResult, TrainingState, Watcher
+from reproduce.run.outcome import StepDone, TrainingResult, TrainingState, Watcher
 from reproduce.run.resume import Slot
 from reproduce.run.schedules import redrawn_factor
 from reproduce.run.streams import noise_state, set_noise_state, stream_seed
@@ -162,7 +162,8 @@ class _Trainer:
 
     def tell(self, epoch: int, step: int, loss: float) -> None:
         top1 = self.state.last["top1"] if self.state.last else None
-        self.progress.update("training", epoch, self.recipe.epochs, step, self.steps, loss, top1)
+        where = {"epoch": epoch, "epochs": self.recipe.epochs, "step": step, "steps": self.steps}
+        self.progress.update(StepDone(stage="training", **where, loss=loss, top1=top1))
 
     def finish_epoch(self) -> None:
         """Evaluate if it is its turn, count the epoch, and note what came out."""

@@ -10,6 +10,7 @@ import torch
 from reproduce.records import DataOrigin, RunRecord
 from reproduce.run.context import Context
 from reproduce.run.datasets import Dataset, Split
+from reproduce.run.outcome import StepDone
 from reproduce.specs import DataSpec, ModelSpec, Recipe, RunSpec, SizeLearning
 from reproduce.store import INCIDENTAL, Store
 
@@ -50,15 +51,15 @@ class Quiet:
     """A reporter that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.updates: list[tuple[Any, ...]] = []
+        self.updates: list[StepDone] = []
         self.notes: list[str] = []
         self.seen: set[str] = set()  # runs that updates named, as those of workers do
 
     def run(self, name: str, work: dict[str, int] | None = None) -> None:
         self.notes.append(f"run {name} {work}")
 
-    def update(self, *args: Any, run: str | None = None) -> None:
-        self.updates.append(args)
+    def update(self, at: StepDone, *, run: str | None = None) -> None:
+        self.updates.append(at)
         self.seen |= set() if run is None else {run}
 
     def done(self, name: str, line: str) -> None:

@@ -25,6 +25,7 @@ from reproduce.run.batches import Batches
 from reproduce.run.context import Run
 from reproduce.run.distributed import Group, check_parts
 from reproduce.run.engine import make_stepper
+from reproduce.run.outcome import StepDone
 from reproduce.run.runner import run
 from reproduce.specs import Processes, Protocol, RunSpec
 from reproduce.store import Store
@@ -266,9 +267,7 @@ class After(Quiet):
 # Stage 1 tells of each of its 8 steps, stage 2 of its 2 epochs of 4 steps.
 @pytest.mark.slow
 @pytest.mark.parametrize(("updates", "asked"), [(0, 3), (5, 1), (8, 4)])
-def test_a_run_of_both_stages_ends_as_uninterrupted(
-    whole: RunRecord, tmp_path: Path, updates: int, asked: int
-) -> None:
+def test_a_run_of_both_stages_ends_as_uninterrupted(whole: RunRecord, tmp_path: Path, updates: int, asked: int) -> None:
     assert whole.outcome.status == "finished" and whole.spec.world_size == 2
     stop = After(updates, asked)
     with pytest.raises(Interrupted):
@@ -290,9 +289,9 @@ class Killer(Quiet):
         super().__init__()
         self.stage, self.killed = stage, 0
 
-    def update(self, *args: Any, **more: Any) -> None:
-        super().update(*args, **more)
-        if args[0] == self.stage and not self.killed:
+    def update(self, at: StepDone, *, run: str | None = None) -> None:
+        super().update(at, run=run)
+        if at.stage == self.stage and not self.killed:
             (other,) = multiprocessing.active_children()
             other.kill()
             self.killed += 1

@@ -242,16 +242,9 @@ def test_a_damaged_record_is_named_and_never_overwritten(tmp_path: Path) -> None
         store.write(record)
 
 
-class Heard(Quiet):
-    """Workers say which run an update is of."""
-
-    def update(self, *args: Any, run: str | None = None) -> None:
-        super().update(*args)
-
-
 @pytest.mark.slow
 def test_side_by_side_equals_one_after_the_other(tmp_path: Path, arms: dict[str, SizeRecord]) -> None:
-    quiet = Heard()
+    quiet = Quiet()
     both = run_cases([case("true"), case("shuffled")], context(tmp_path, jobs=2, progress=quiet))
     assert [content(record) for record in both] == [content(arms["true"]), content(arms["shuffled"])]
     assert any(note.startswith("done") for note in quiet.notes)

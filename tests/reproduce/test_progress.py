@@ -9,7 +9,16 @@ from rich.console import Console
 
 from reproduce.naming import clock_time
 from reproduce.run import progress
+from reproduce.run.outcome import StepDone
 from reproduce.run.progress import Pace, Progress, Remote, one_line
+
+
+def step_done(
+    stage: str, epoch: tuple[int, int], step: tuple[int, int], loss: float = 1.0, **measured: float
+) -> StepDone:
+    """Each pair: which one, of how many."""
+    (at, epochs), (done, steps) = epoch, step
+    return StepDone(stage=stage, epoch=at, epochs=epochs, step=done, steps=steps, loss=loss, **measured)
 
 
 @pytest.fixture
@@ -26,8 +35,8 @@ def test_plain_lines_come_at_ends_of_epochs_and_seldom(clock: list[float], capsy
     for epoch in (1, 2):
         for step in range(1, 11):
             clock[0] += 1
-            shown.update("sizes", epoch, 2, step, 10, 2.5, None, 0.012)
-    shown.update("training", 1, 4, 10, 10, 1.25, 43.2)  # too soon after the last line
+            shown.update(step_done("sizes", (epoch, 2), (step, 10), 2.5, budget_error=0.012))
+    shown.update(step_done("training", (1, 4), (10, 10), 1.25, top1=43.2))  # too soon after the last line
     shown.done("EffConv-20 0.66M seed 0", "top-1 43.20 % after 4 epochs")
     shown.close()
     lines = out.getvalue().splitlines()
@@ -43,7 +52,7 @@ def test_a_long_epoch_gives_a_sign_of_life(clock: list[float]) -> None:
     shown.run("run")
     for step in range(1, 130):
         clock[0] += 1
-        shown.update("training", 1, 3, step, 1000, 1.0)
+        shown.update(step_done("training", (1, 3), (step, 1000)))
     assert len(out.getvalue().splitlines()) == 2
 
 
@@ -52,8 +61,8 @@ def test_live_lines_on_a_terminal() -> None:
     shown = Progress()
     shown.console = Console(file=out, force_terminal=True, width=80)
     shown.run("one")
-    shown.update("training", 1, 2, 1, 4, 2.0, run="one")
-    shown.update("training", 1, 2, 3, 4, 2.0, 50.0, run="two")
+    shown.update(step_done("training", (1, 2), (1, 4)), run="one")
+    shown.update(step_done("training", (1, 2), (3, 4), top1=50.0), run="two")
     assert list(shown.lines) == ["one", "two"]
     shown.done("one", "top-1 50.00 % after 2 epochs")
     shown.close()
@@ -85,7 +94,7 @@ def test_a_worker_sends_everything_but_not_every_step(clock: list[float]) -> Non
     remote.run("a", {"training": 4})
     for step in range(1, 5):
         clock[0] += 0.2
-        remote.update("training", 1, 1, step, 4, 1.0)
+        remote.update(step_done("training", (1, 1), (step, 4)))
     remote.done("a", "fine")
     assert [message[0] for message in sent] == ["run", "update", "update", "done"]
-    assert sent[2][4:6] == (4, 4) and sent[2][-1] == {"run": "a"}
+    assert sent[2][1:] == (step_done("training", (1, 1), (4, 4)), {"run": "a"})

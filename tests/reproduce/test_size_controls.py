@@ -131,9 +131,9 @@ def test_labels_and_images_have_no_say(tmp_path: Path) -> None:
 def test_as_many_steps_as_size_learning_would_take(tmp_path: Path) -> None:
     quiet = Quiet()
     found = learned(control("init_only", batch_size=16, epochs=2), tmp_path, progress=quiet)
-    steps = [(epoch, step, of) for _, epoch, _, step, of, *_ in quiet.updates]
+    steps = [(at.epoch, at.step, at.steps) for at in quiet.updates]
     assert steps == [(epoch, step, 3) for epoch in (1, 2) for step in (1, 2, 3)]  # 40 images
-    assert all(update[0] == "sizes" and update[-1] is not None for update in quiet.updates)
+    assert all(at.stage == "sizes" and at.budget_error is not None for at in quiet.updates)
     assert [(point["epoch"], point["step"]) for point in found.history] == [(e, s) for e, s, _ in steps]
     assert len(found.clock.epoch_seconds) == 2
 

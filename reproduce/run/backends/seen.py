@@ -8,6 +8,7 @@ from pathlib import Path
 
 from reproduce import traces
 from reproduce.run.backends.base import Worker
+from reproduce.run.outcome import StepDone
 from reproduce.run.progress import Display
 from reproduce.run.runner import Todo, label_of
 from reproduce.traces import Whereabouts
@@ -41,9 +42,7 @@ class Seen:
         if at.phase.startswith("waiting") and (before is None or before.phase != at.phase):
             display.note(f"{self.label}: {at.phase}")
         if at.stage and (before is None or _steps(before) != _steps(at)):
-            loss = math.nan if at.loss is None else at.loss
-            place = at.stage, at.epoch, at.epochs, at.step, at.steps
-            display.update(*place, loss, at.top1, at.budget_error, run=self.label)
+            display.update(_last_step(at), run=self.label)
 
     def due(self) -> bool:
         """Whether it is time for another look at the files."""
@@ -52,6 +51,19 @@ class Seen:
     def silent(self) -> float:
         """Seconds since the worker last said anything; it does so every few seconds."""
         return time.monotonic() - self.changed
+
+
+def _last_step(at: Whereabouts) -> StepDone:
+    return StepDone(
+        stage=at.stage,
+        epoch=at.epoch,
+        epochs=at.epochs,
+        step=at.step,
+        steps=at.steps,
+        loss=math.nan if at.loss is None else at.loss,
+        top1=at.top1,
+        budget_error=at.budget_error,
+    )
 
 
 def _steps(at: Whereabouts) -> tuple[str, int, int]:
