@@ -42,7 +42,7 @@ class AllCNN(nn.Module):
 def conv(c_in: int, c_out: int, *, size: int = 3, stride: int = 1, padding: int | None = None) -> nn.Sequential:
     """Convolution and ReLU; padded to the same resolution unless `padding` is given."""
     side = size // 2 if padding is None else padding
-    return nn.Sequential(nn.Conv2d(c_in, c_out, size, stride=stride, padding=side), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(c_in, c_out, size, stride=stride, padding=side), nn.ReLU(inplace=True))
 
 
 def init_weights(module: nn.Module) -> None:

@@ -67,7 +67,7 @@ def loss(net: EfficientCapsNet, images: Tensor, labels: Tensor) -> tuple[Tensor,
 def conv(c_in: int, c_out: int, *, size: int, stride: int = 1) -> nn.Sequential:
     """Convolution without padding, ReLU, and batch norm last, with Keras's constants."""
     batch_norm = nn.BatchNorm2d(c_out, eps=1e-3, momentum=0.01)  # Keras's 0.99 is the share of the old statistics
-    return nn.Sequential(nn.Conv2d(c_in, c_out, size, stride=stride), nn.ReLU(), batch_norm)
+    return nn.Sequential(nn.Conv2d(c_in, c_out, size, stride=stride), nn.ReLU(inplace=True), batch_norm)
 
 
 class EfficientCapsNet(nn.Module):
@@ -88,9 +88,9 @@ class EfficientCapsNet(nn.Module):
         self.bias = nn.Parameter(torch.zeros(num_classes, CAPSULES, 1))
         self.decoder = nn.Sequential(
             nn.Linear(num_classes * D_OUT, 512),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(512, 1024),
-            nn.ReLU(),
+            nn.ReLU(inplace=True),
             nn.Linear(1024, math.prod(self.shape)),
             nn.Sigmoid(),
         )

@@ -30,9 +30,9 @@ class FlexBasicBlock(nn.Module):
         self.conv2, self.bn2 = make(c_out, c_out), nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor, kernels: Iterator[Tensor]) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x, next(kernels))))
+        y = F.relu(self.bn1(self.conv1(x, next(kernels))), inplace=True)
         y = self.bn2(self.conv2(y, next(kernels)))
-        return F.relu(y + shortcut(x, self.c_out, self.stride))
+        return F.relu(y + shortcut(x, self.c_out, self.stride), inplace=True)
 
 
 class FlexResNet(KernelNetwork):
@@ -49,7 +49,7 @@ class FlexResNet(KernelNetwork):
 
     def forward(self, x: Tensor, kernels: Sequence[Tensor] | None = None) -> Tensor:
         given = self.each_kernel(kernels)
-        x = F.relu(self.bn1(self.conv1(x, next(given))))
+        x = F.relu(self.bn1(self.conv1(x, next(given))), inplace=True)
         for block in (*self.layer1, *self.layer2, *self.layer3):
             x = block(x, given)
         return self.fc(x.mean(dim=(2, 3)))

@@ -80,9 +80,9 @@ class Block(nn.Module):
         self.shortcut = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
     def forward(self, x: Tensor, kernels: Iterator[Tensor]) -> Tensor:
-        y = F.relu(self.norm1(self.conv1(x, next(kernels))))
+        y = F.relu(self.norm1(self.conv1(x, next(kernels))), inplace=True)
         y = self.norm2(self.conv2(self.dropout(y), next(kernels)))
-        return F.relu(y + self.shortcut(x))
+        return F.relu(y + self.shortcut(x), inplace=True)
 
 
 def head(c_in: int, num_classes: int) -> nn.Conv2d:
@@ -118,7 +118,7 @@ class FlexNet(KernelNetwork):
 
     def forward(self, x: Tensor, kernels: Sequence[Tensor] | None = None) -> Tensor:
         given = self.each_kernel(kernels)
-        x = F.relu(self.norm1(self.conv1(x, next(given))))
+        x = F.relu(self.norm1(self.conv1(x, next(given))), inplace=True)
         for block in self.blocks:
             x = block(x, given)
         return self.head(x.mean(dim=(2, 3), keepdim=True)).flatten(1)

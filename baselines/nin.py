@@ -26,7 +26,7 @@ class NiN(nn.Module):
         self.head = nn.Conv2d(96, num_classes, 1)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         self.dropout = nn.Dropout(0.5)
-        self.relu = nn.ReLU()
+        self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
         check_size(min(x.shape[2:]))
@@ -40,7 +40,7 @@ def mlpconv(c_in: int, *widths: int) -> nn.Sequential:
     block = nn.Sequential()
     for i, width in enumerate(widths):
         block.append(nn.Conv2d(c_in, width, 1) if i else nn.Conv2d(c_in, width, 5, padding=2))
-        block.append(nn.ReLU())
+        block.append(nn.ReLU(inplace=True))
         c_in = width
     return block
 

@@ -50,9 +50,9 @@ class BasicBlock(nn.Module):
         self.bn2 = nn.BatchNorm2d(c_out)
 
     def forward(self, x: Tensor) -> Tensor:
-        y = F.relu(self.bn1(self.conv1(x)))
+        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
         y = self.bn2(self.conv2(y))
-        return F.relu(y + shortcut(x, self.c_out, self.stride))
+        return F.relu(y + shortcut(x, self.c_out, self.stride), inplace=True)
 
 
 class CifarResNet(nn.Module):
@@ -71,7 +71,7 @@ class CifarResNet(nn.Module):
         self.fc = nn.Linear(w3, num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        x = F.relu(self.bn1(self.conv1(x)))
+        x = F.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
         return self.fc(x.mean(dim=(2, 3)))
 

@@ -56,13 +56,13 @@ def group(c_in: int, widths: tuple[int, ...]) -> nn.Sequential:
     """3x3 convolutions with batch norm and ReLU, then the pool that halves H and W, rounding down."""
     layers = nn.Sequential()
     for width in widths:
-        layers.extend([nn.Conv2d(c_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()])
+        layers.extend([nn.Conv2d(c_in, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)])
         c_in = width
     return layers.append(nn.MaxPool2d(2))
 
 
 def dense(w_in: int, w_out: int) -> nn.Sequential:
-    return nn.Sequential(nn.Dropout(0.5), nn.Linear(w_in, w_out), nn.BatchNorm1d(w_out), nn.ReLU())
+    return nn.Sequential(nn.Dropout(0.5), nn.Linear(w_in, w_out), nn.BatchNorm1d(w_out), nn.ReLU(inplace=True))
 
 
 def plain_head(num_classes: int) -> nn.Sequential:

@@ -44,8 +44,8 @@ class WideBlock(nn.Module):
         self.projection = None if c_in == c_out else conv(c_in, c_out, size=1, stride=stride)
 
     def forward(self, x: Tensor) -> Tensor:
-        activated = F.relu(self.bn1(x))
-        y = self.conv2(F.relu(self.bn2(self.conv1(activated))))
+        activated = F.relu(self.bn1(x), inplace=True)
+        y = self.conv2(F.relu(self.bn2(self.conv1(activated)), inplace=True))
         return y + (x if self.projection is None else self.projection(activated))
 
 
@@ -66,7 +66,7 @@ class WideResNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.layer3(self.layer2(self.layer1(self.conv1(x))))
-        return self.fc(F.relu(self.bn(x)).mean(dim=(2, 3)))
+        return self.fc(F.relu(self.bn(x), inplace=True).mean(dim=(2, 3)))
 
 
 def stage(c_in: int, c_out: int, blocks: int, *, stride: int, sizes: Iterator[int]) -> nn.Sequential:
