@@ -86,7 +86,8 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     from reproduce.run.timing.place import Place
     from reproduce.run.timing.workloads import RandomData
 
-    device, store, timings = machine.choose_device(request.device), Store(request.results), TimingStore(request.results)
+    device = machine.choose_device(request.device, request.precision)
+    store, timings = Store(request.results), TimingStore(request.results)
     description = machine.description()
     above = request.extrapolate_above
     place = Place(

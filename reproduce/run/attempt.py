@@ -27,7 +27,7 @@ from reproduce.run.progress import Progress
 from reproduce.run.ranks import ProcessLost
 from reproduce.run.recording import failed_record
 from reproduce.run.resume import Notes
-from reproduce.run.runner import Todo, carry, device_for, gpus_for, label_of, recorded, summary
+from reproduce.run.runner import Todo, carry, gpus_for, label_of, recorded, summary
 from reproduce.run.stages import reason
 from reproduce.run.watchdog import HUNG, watching
 from reproduce.stopping import Stop
@@ -128,7 +128,7 @@ def with_device(todo: Todo, context: Context, diary: Diary, stop: Stop) -> RunRe
         gpus.held(gpus_for(context.device), count=spec.world_size, say=wait, stop=ask_in_vain),
         watching(diary, context.stall_limit, hung),
     ):
-        device = device_for(spec, context.device)
+        device = machine.choose_device(context.device, spec.precision)
         return carry(spec, seed, replace(context, stop=stop), diary, device=device, shelf=Shelf())
 
 

@@ -63,14 +63,16 @@ def version(package: str) -> str | None:
         return None
 
 
-def choose_device(name: str) -> torch.device:
-    """`auto` takes a CUDA device if there is one. Raises `UserError` for one that is not there."""
+def choose_device(name: str, precision: Precision = "float32") -> torch.device:
+    """`auto` takes a CUDA device if there is one. Raises `UserError` for a device or a precision that is not there."""
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("there is no CUDA device that torch can use here; run with --device cpu")
     if name not in ("cpu", "cuda"):
         raise UserError(f"no device is named {name!r}; use --device auto, cpu or cuda")
+    if name == "cpu" and precision != "float32":
+        raise UserError(f"--precision {precision} needs a CUDA device; on the CPU there is float32 alone")
     return torch.device(name)
 
 

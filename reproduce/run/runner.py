@@ -41,7 +41,7 @@ def run(
     problem = store.blocked(spec, seed)
     if problem is not None:
         raise UserError(problem)  # now, not when the record is to be written
-    device, folder = device_for(spec, context.device), store.resume_dir(spec, seed)
+    device, folder = machine.choose_device(context.device, spec.precision), store.resume_dir(spec, seed)
     with traces.hold(folder):
         traces.begin(folder)
         diary = Diary(context.progress, folder, label)
@@ -99,14 +99,6 @@ def gpus_for(device: str) -> list[Gpu]:
     if device == "cpu" or torch.version.cuda is None or torch.cuda.is_initialized():
         return []
     return sorted(gpus.usable(), key=lambda gpu: -(gpu.free or 0))
-
-
-def device_for(spec: RunSpec, name: str) -> torch.device:
-    """Raises `UserError` for a device that is not there or that has no such precision."""
-    device = machine.choose_device(name)
-    if device.type == "cpu" and spec.precision != "float32":
-        raise UserError(f"--precision {spec.precision} needs a CUDA device; on the CPU there is float32 alone")
-    return device
 
 
 def recorded(spec: RunSpec, seed: int, context: Context) -> RunRecord | None:

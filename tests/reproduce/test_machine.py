@@ -37,6 +37,8 @@ def test_devices() -> None:
     assert machine.choose_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
     with pytest.raises(UserError, match="auto, cpu or cuda"):
         machine.choose_device("tpu")
+    with pytest.raises(UserError, match="float32 alone"):
+        machine.choose_device("cpu", "bf16")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,14 @@ def test_a_glob_that_matches_nothing_is_a_usage_error(reproduce: Callable[..., R
     assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
 
 
+def test_a_precision_that_the_device_lacks_is_refused_before_any_work(
+    reproduce: Callable[..., Result], tmp_path: Path
+) -> None:
+    found = reproduce("table2", "--rows", "CIFARResNet-44", "--precision", "bf16")
+    assert found.exit_code == 1 and "--precision bf16 needs a CUDA device" in found.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_level_i_is_plain_and_cuda_captures_above() -> None:
     found = list(rungs("table2", "cuda", engine="plain", precision="float32", threads=1))
     how = {(one.level, one.a.spec.engine, one.a.spec.precision) for one in found}
