@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import warnings
 from collections.abc import Sequence
@@ -92,7 +93,8 @@ def decode(
 def pixels(path: Path, facts: DatasetFacts) -> NDArray[np.uint8]:
     """path -> (C, H, W) uint8, grey or RGB as the data set has it. The size is checked before anything is decoded."""
     try:
-        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=FORMATS) as image:
+        content = io.BytesIO(path.read_bytes())  # a file sets aside what a chunk claims to hold; this, what is there
+        with warnings.catch_warnings(action="ignore"), Image.open(content, formats=FORMATS) as image:
             size, expected = image.size, (facts.image_size, facts.image_size)
             if size == expected:
                 decoded = np.asarray(image.convert("L" if facts.in_channels == 1 else "RGB"))

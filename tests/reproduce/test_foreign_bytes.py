@@ -158,6 +158,13 @@ def test_a_postscript_file_is_no_image(child: Callable[[str], Child]) -> None:
     assert "is not a readable image" in child("jpeg").verdict(program)
 
 
+def test_a_png_that_claims_memory(child: Callable[[str], Child]) -> None:
+    one = child("png")
+    place = one.samples[0].index(b"IDAT") - 4
+    claim = one.samples[0][:place] + struct.pack(">I", 0x7F000000) + one.samples[0][place + 4 :]
+    assert not one.verdict(claim).startswith("BROKEN")
+
+
 def replacing(new: bytes) -> Callable[[bytes], bytes]:
     return lambda content: new
 
