@@ -75,7 +75,7 @@ def rows(lines: list[Line]) -> list[str]:
 
 
 def total(lines: list[Line]) -> str:
-    return f"{sum(line.tries for line in lines):,} | {sum(line.lost for line in lines)}"
+    return f"{sum(line.tries for line in lines):,} | {sum(line.lost for line in lines):,}"
 
 
 def remarks(lines: list[Line]) -> list[str]:

@@ -39,6 +39,7 @@ COUNTED = [
     ("reproduce/test_foreign_bytes.py::test_hostile_batches", HOSTILE, "pickled code and claims in image batches", 1),
     ("reproduce/test_foreign_bytes.py::test_bombs_in_tarballs", HOSTILE, "compressed bombs and absurd sizes", 1),
     ("reproduce/test_foreign_bytes.py::test_a_gzip_bomb", HOSTILE, "compressed bombs and absurd sizes", 1),
+    ("reproduce/test_foreign_bytes.py::test_a_png_that_claims_memory", HOSTILE, "compressed bombs and absurd sizes", 1),
     ("reproduce/test_foreign_bytes.py::test_an_array_that_claims_memory", HOSTILE,
      "compressed bombs and absurd sizes", 1),
     ("reproduce/test_foreign_bytes.py::test_deep_and_endless_json", HOSTILE, "compressed bombs and absurd sizes", 1),
@@ -98,10 +99,11 @@ class Recorder:
 
 
 def heard(test: str, outcome: str, reason: str = "") -> None:
-    """Of every test that has ended: notes those that count, and those of this folder that failed or were skipped."""
+    """Of every test that has ended: notes those that count, and what failed or was skipped of them and this folder."""
     name = re.sub(r"\[.*", "", test).removeprefix("tests/")
-    for counted, fault, case, tries in COUNTED:
-        if name == counted and outcome != "skipped":
+    counted = [(fault, case, tries) for one, fault, case, tries in COUNTED if one == name]
+    for fault, case, tries in counted:
+        if outcome != "skipped":
             write(Line(test=test, fault=fault, case=case, tries=tries, lost=tries if outcome == "failed" else 0))
-    if name.startswith("faults/") and outcome != "passed":
+    if (counted or name.startswith("faults/")) and outcome != "passed":
         write(Line(test=test, fault="", case=outcome, tries=1, lost=int(outcome == "failed"), note=reason))

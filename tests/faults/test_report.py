@@ -53,3 +53,13 @@ def test_a_passed_test_elsewhere_counts_with_its_tries(told: Path) -> None:
         recorder.heard(f"tests/{name}[{reader}]", "passed")
     assert f"| {case} | {2 * tries:,} | 0 |" in fault_report.page(fault_report.read(told), full=False)
     assert fault == HOSTILE
+
+
+@pytest.mark.parametrize(("outcome", "row"), [("failed", "| 1 | 1 |"), ("skipped", "not tried")])
+def test_a_test_elsewhere_that_did_not_pass_is_named(told: Path, outcome: str, row: str) -> None:
+    name, _, case, tries = recorder.COUNTED[1]
+    assert tries == 1
+    recorder.heard(f"tests/{name}", outcome, "why")
+    page = fault_report.page(fault_report.read(told), full=True)
+    assert f"- tests/{name} {outcome}: why" in page and "No test failed" not in page
+    assert (f"| {case} {row}" if outcome == "failed" else row) in page
