@@ -293,7 +293,7 @@ def evaluate(
     default=None,
     help="FlexNet-16 against EffConv-20 on three levels. On CUDA levels ii and iii are captured, in bf16 by default.",
 )
-@click.option("--ladder-only", is_flag=True, help="No rows.")
+@click.option("--ladder-only", is_flag=True, help="No rows; --rows then chooses pairs by name.")
 @click.option(
     "--ceilings/--no-ceilings",
     default=None,
@@ -323,8 +323,8 @@ def time_(listing: bool, globs: str | None, ladder: bool | None, ladder_only: bo
 
     What has a record on this machine is passed over, so the command may be stopped at any moment.
     """
-    if ladder_only and (ladder is False or globs is not None):
-        raise UsageError("--ladder-only leaves no rows; drop --rows or --no-ladder")
+    if ladder_only and ladder is False:
+        raise UsageError("--ladder-only and --no-ladder leave nothing; drop one of them")
     with stop_on_signals(options.pop("time_budget")) as stop:
         from reproduce import clocking
 

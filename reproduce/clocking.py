@@ -81,7 +81,7 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     Returns the exit code. Raises `UserError`, or `Interrupted` with what is measured on disk, and printed.
     """
     check_side_by_side(request)
-    chosen_rows(request)  # a bad glob fails before any work
+    chosen_rows(request), chosen_rungs(request, "cpu")  # a bad glob fails before any work
     from reproduce.run import machine
     from reproduce.run.timing.place import Place
     from reproduce.run.timing.workloads import RandomData
@@ -269,14 +269,15 @@ def rows_of(experiment: str, request: TimeRequest) -> list[Row]:
 
 
 def chosen_rungs(request: TimeRequest, device: str) -> list[Rung]:
-    """The ladder's pairs of the experiments that have one."""
+    """The ladder's pairs of the experiments that have one; without rows the globs are of pairs."""
     if not request.ladder:
         return []
     from reproduce.run.timing.ladder import CLAIMS, rungs
 
     how = {"engine": request.engine, "precision": request.precision, "threads": request.threads}
     asked = [claim for claim in request.experiments or EXPERIMENTS if claim in CLAIMS]
-    return [rung for claim in asked for rung in rungs(claim, device, **how)]  # type: ignore[arg-type]
+    every = {rung.name: rung for claim in asked for rung in rungs(claim, device, **how)}  # type: ignore[arg-type]
+    return [every[name] for name in naming.select(list(every), None if request.rows else request.globs)]
 
 
 def summary(record: Timing) -> str:
