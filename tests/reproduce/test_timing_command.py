@@ -175,11 +175,19 @@ def test_names_of_rows_and_pairs() -> None:
     assert all(" i FlexNet" in name for name in names if "full grid" in name)
     alone = CliRunner().invoke(main, ["time", "table2", "--rows", "FlexNet-16", "--list"]).stdout
     assert alone == "FlexNet-16, CIFAR-10\n"
+    pairs = CliRunner().invoke(main, ["time", "table2", "--ladder-only", "--rows", "* 9 x 9*", "--list"]).stdout
+    assert [name.split(" / ")[0] for name in pairs.splitlines()] == [
+        "table2 ii FlexNet-16 at 9 x 9",
+        "table2 iii FlexNet-16 at 9 x 9",
+        "table2 i FlexNet-16 at 9 x 9",
+        "table2 i FlexNet-16 at 9 x 9, full grid",
+    ]
 
 
 def test_a_glob_that_matches_nothing_is_a_usage_error(reproduce: Callable[..., Result]) -> None:
-    found = reproduce("table2", "--rows", "nothing")
-    assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
+    for options in ([], ["--ladder-only"]):
+        found = reproduce("table2", "--rows", "nothing", *options)
+        assert found.exit_code == 2 and len(found.stderr.splitlines()) == 1
 
 
 def test_a_precision_that_the_device_lacks_is_refused_before_any_work(
