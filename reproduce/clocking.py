@@ -81,7 +81,8 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     Returns the exit code. Raises `UserError`, or `Interrupted` with what is measured on disk, and printed.
     """
     check_side_by_side(request)
-    chosen_rows(request), chosen_rungs(request, "cpu")  # a bad glob fails before any work
+    chosen_rows(request)  # a bad glob fails before any work
+    chosen_rungs(request, "cpu")
     from reproduce.run import machine
     from reproduce.run.timing.place import Place
     from reproduce.run.timing.workloads import RandomData
