@@ -32,8 +32,8 @@ def _learned(engine: Engine, folder: Path, monkeypatch: pytest.MonkeyPatch) -> t
     return found, quiet
 
 
-def _places(told: Quiet) -> list[tuple[str, int, int]]:
-    return [(at.stage, at.done, at.total) for at in told.updates]
+def _places(told: Quiet) -> list[tuple[str, int, int, int, int]]:
+    return [(at.stage, at.epoch, at.epochs, at.step, at.steps) for at in told.updates]
 
 
 def test_stage_1_with_engine_graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
