@@ -278,7 +278,8 @@ def chosen_rungs(request: TimeRequest, device: str) -> list[Rung]:
     how = {"engine": request.engine, "precision": request.precision, "threads": request.threads}
     asked = [claim for claim in request.experiments or EXPERIMENTS if claim in CLAIMS]
     every = {rung.name: rung for claim in asked for rung in rungs(claim, device, **how)}  # type: ignore[arg-type]
-    return [every[name] for name in naming.select(list(every), None if request.rows else request.globs)]
+    globs = None if request.rows else request.globs
+    return [every[name] for name in naming.select(list(every), globs, noun="pair")]
 
 
 def summary(record: Timing) -> str:

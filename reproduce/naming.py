@@ -26,17 +26,17 @@ def millions(budget: int) -> str:
     return (text if places == 2 else text.rstrip("0")) + "M"
 
 
-def select(names: Sequence[str], globs: str | None) -> list[str]:
+def select(names: Sequence[str], globs: str | None, *, noun: str = "row") -> list[str]:
     """The names that match comma-separated shell globs, in the order of `names`.
 
     A glob reaches the controls only when it starts with `control:`. None selects the paper's rows, like `*`.
-    Raises `UsageError` for a glob that matches nothing.
+    Raises `UsageError` for a glob that matches nothing; `noun` says in it what the names are of.
     """
     chosen: set[str] = set()
     for glob in _parts("*" if globs is None else globs, "--rows"):
         hits = [name for name in names if is_control(name) == is_control(glob) and _matches(name, glob)]
         if not hits:
-            raise UsageError(f"no row matches {glob!r}; --list prints the names")
+            raise UsageError(f"no {noun} matches {glob!r}; --list prints the names")
         chosen.update(hits)
     return [name for name in names if name in chosen]
 

@@ -105,12 +105,21 @@ def seconds(spec: RunSpec, device: str) -> float:
 
 
 def timing_seconds(spec: RunSpec, device: str, extrapolate_above: float) -> float:
-    """A rough estimate of timing both stages of a row: an epoch of each, or steps where that would take too long."""
+    """A rough estimate of timing both stages of a row: whole epochs, or steps where one would take too long.
+
+    Of size learning these are two epochs: one while the sizes move and one that stands for those after it.
+    """
     one = spec.training.model_copy(update={"epochs": 1, "evaluate_every": 10**6})
-    epoch = seconds(spec.model_copy(update={"training": one, "size_learning": None}), device)
-    step = epoch * spec.training.batch_size / DATASETS[spec.data.name].train_images
-    stage = epoch if epoch <= extrapolate_above else max(TIMED_WORK, TIMED_STEPS * step)
-    return stage * (1.0 if spec.size_learning is None else 1.0 + SIZE_LEARNING_COST)
+    training = seconds(spec.model_copy(update={"training": one, "size_learning": None}), device)
+
+    def stage(epoch: float, times: int) -> float:
+        step = epoch * spec.training.batch_size / DATASETS[spec.data.name].train_images
+        return times * epoch if epoch <= extrapolate_above else max(TIMED_WORK, TIMED_STEPS * step)
+
+    learning = spec.size_learning
+    if learning is None or learning.source != "data":
+        return stage(training, 1)
+    return stage(training, 1) + stage(SIZE_LEARNING_COST * training, min(2, learning.epochs))
 
 
 def total_seconds(runs: Iterable[Run], device: str, jobs: int) -> float:

@@ -71,9 +71,15 @@ def choose_device(name: str, precision: Precision = "float32") -> torch.device:
         raise UserError("there is no CUDA device that torch can use here; run with --device cpu")
     if name not in ("cpu", "cuda"):
         raise UserError(f"no device is named {name!r}; use --device auto, cpu or cuda")
-    if name == "cpu" and precision != "float32":
+    device = torch.device(name)
+    check_precision(device, precision)
+    return device
+
+
+def check_precision(device: torch.device, precision: Precision) -> None:
+    """Raises `UserError` for anything but float32 on the CPU."""
+    if device.type != "cuda" and precision != "float32":
         raise UserError(f"--precision {precision} needs a CUDA device; on the CPU there is float32 alone")
-    return torch.device(name)
 
 
 @contextmanager

@@ -215,7 +215,7 @@ def test_laps_name_the_parts() -> None:
 
 def test_what_an_engine_cannot_do_names_the_mend() -> None:
     net, data, options = network(), synthetic().train, {"seed": 0, "device": CPU}
-    with pytest.raises(UserError, match="--precision float32"):
+    with pytest.raises(UserError, match="float32 alone"):
         make_stepper(net, data, recipe(), precision="bf16", **options)  # type: ignore[arg-type]
     stepper = make_stepper(net, data, recipe(), engine="graph", **options)  # type: ignore[arg-type]
     with pytest.raises(RuntimeError, match="start_epoch"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 
 from reproduce import experiments, plan
@@ -326,3 +328,16 @@ def test_estimates_grow_with_the_work() -> None:
 def test_each_experiments_docstring_is_there() -> None:
     for name in (*EXPERIMENTS[:5], "figure3a", "figure3b"):
         assert getattr(experiments, name).__doc__
+
+
+def test_the_estimate_of_a_timing_counts_two_epochs_of_size_learning_where_they_are_whole() -> None:
+    spec = spec_of("EffConv-20 0.66M", protocol="paper")
+    assert spec.size_learning is not None
+    of_one_epoch = spec.model_copy(update={"size_learning": spec.size_learning.model_copy(update={"epochs": 1})})
+    training = plan.timing_seconds(spec.model_copy(update={"size_learning": None}), "cpu", math.inf)
+    learning = plan.timing_seconds(of_one_epoch, "cpu", math.inf) - training
+    assert learning > training
+    assert plan.timing_seconds(spec, "cpu", math.inf) == pytest.approx(training + 2 * learning)
+    # Some steps of the stage whose epoch is over the limit, a whole epoch of the other.
+    assert training < plan.timing_seconds(spec, "cpu", (training + learning) / 2) < training + learning
+    assert plan.timing_seconds(spec, "cpu", 0.0) < training

@@ -19,6 +19,7 @@ from reproduce.run.engine.plain import PlainStepper
 from reproduce.run.engine.shared import SharedStepper
 from reproduce.run.engine.together import Together
 from reproduce.run.engine.windows import WindowStepper, has_moving_crops
+from reproduce.run.machine import check_precision
 from reproduce.run.splits import Split
 from reproduce.specs import Engine, Precision, Recipe
 
@@ -79,8 +80,7 @@ def make_stepper(
     share every step, each with all images at hand. Raises `UserError` for fewer images than one batch, for another
     precision than float32 on the CPU, and under "graph" for a group or a network that asks the host within a step.
     """
-    if device.type != "cuda" and precision != "float32":
-        raise UserError(f"{precision} needs a CUDA device; run with --precision float32 here")
+    check_precision(device, precision)
     moving = has_moving_crops(model)
     if engine == "graph" and needs_host(model) and not moving:
         raise UserError(f"{type(model).__name__} asks the host within a step; run it with --engine plain")
