@@ -5,6 +5,9 @@ The user's loop: a `DataLoader` with two workers over PIL images with torchvisio
 are started before the clock. "tuned" adds what a user may know: channels last and a fused Adam. Each loop has a process
 of its own, as the suite also sets up the memory allocator. Seconds of wall time.
 
+The floor (`reproduce.floors`) is an epoch at the rates of matrix products and copies that this machine reached just
+before. Over a user's seconds it is the ratio of an engine that loses nothing: a target below that is out of reach here.
+
     python -m benchmarks.epoch
 """
 
@@ -28,15 +31,16 @@ from torchvision import transforms
 
 from baselines.resnet import cifar_resnet
 from benchmarks.side_by_side import Measure, side_by_side, spread, table, verdict, warn_if_busy
-from reproduce.networks import network
-from reproduce.recipes import training
+from reproduce import experiments
+from reproduce.floors import floor
 from reproduce.records import DataOrigin
 from reproduce.run.datasets import Dataset, Split
 from reproduce.run.machine import settings
 from reproduce.run.progress import Silent
 from reproduce.run.resume import Slot
+from reproduce.run.timing.ceilings import measure_ceilings
 from reproduce.run.training import train
-from reproduce.specs import Protocol
+from reproduce.specs import Protocol, RunSpec
 
 BATCH = 64
 TARGET = 0.8
@@ -67,10 +71,17 @@ class PILImages(TorchDataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.pixels[index])), self.labels[index]
 
 
+def spec_of(images: int) -> RunSpec:
+    """ResNet-20 over so many images, for a first epoch and one that is warm, as the users' loops are."""
+    rows = experiments.rows("table2", Protocol(base="quick", epochs=2), source="random")
+    spec = next(row.spec for row in rows if row.name == "control: ResNet-20")
+    assert spec.training.batch_size == BATCH
+    return spec.model_copy(update={"data": spec.data.model_copy(update={"train_images": images})})
+
+
 def ours(split: Split) -> Measure:
-    """One epoch of the suite's own training loop; the seconds are those that its record would hold."""
-    recipe = training(network("control: ResNet-20"), "cifar10", Protocol(base="quick", epochs=1))
-    assert recipe.batch_size == BATCH
+    """The second epoch of the suite's own training loop; the seconds are those that its record would hold."""
+    recipe = spec_of(len(split)).training
     few = Split(images=split.images[:8], labels=split.labels[:8])
     origin = DataOrigin(
         name="cifar10",
@@ -97,7 +108,7 @@ def ours(split: Split) -> Measure:
                 progress=Silent(),
                 stop=lambda: False,
             )
-        return result.clock.epoch_seconds[0]
+        return result.clock.epoch_seconds[1]
 
     return epoch
 
@@ -154,6 +165,9 @@ def main() -> None:
     pixels = torch.randint(256, (options.images, 3, 32, 32), dtype=torch.uint8)
     split = Split(images=pixels, labels=torch.randint(10, (options.images,)))
     spawn = multiprocessing.get_context("spawn")
+    with settings(THREADS):
+        least = floor(spec_of(options.images), "training").seconds(measure_ceilings(torch.device("cpu")))
+    assert least is not None
     contenders: dict[str, Measure] = {}
     ends: list[Connection] = []
     for name in (OURS, USER, TUNED):
@@ -168,9 +182,11 @@ def main() -> None:
     for name in contenders:
         ratio = found.ratio(OURS, name)
         judged = "" if name == OURS else verdict(ratio, at_most=TARGET)
-        rows.append([name, found.median(name), ratio, spread(found.ratios(OURS, name)), judged])
-    title = f"An epoch of {options.images} images, ResNet-20, batch {BATCH}, two threads"
-    table(f"{title} (seconds; ratio: ours / theirs)", ["loop", "s", "ratio", "range", "target"], rows)
+        seconds = found.median(name)
+        rows.append([name, seconds, ratio, spread(found.ratios(OURS, name)), least / seconds, judged])
+    title = f"An epoch of {options.images} images, ResNet-20, batch {BATCH}, two threads; its floor: {least:.2f} s"
+    headers = ["loop", "s", "ratio", "range", "floor's ratio", "target"]
+    table(f"{title} (seconds; ratio: ours / theirs)", headers, rows)
 
 
 if __name__ == "__main__":
