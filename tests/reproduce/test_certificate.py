@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -85,6 +86,7 @@ def watched(
 def no_files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(linux, "POWER", tmp_path / "power")
     monkeypatch.setattr(linux, "CPUS", tmp_path / "cpus")
+    monkeypatch.setattr(linux, "PROC", tmp_path / "proc")
 
 
 def test_numbers_of_a_gpu() -> None:
@@ -217,6 +219,34 @@ def test_other_work_beside(monkeypatch: pytest.MonkeyPatch, loads: tuple[float, 
     assert (found.load_before, found.load_after) == loads
     assert any("Other work ran beside" in line for line in found.warnings) is warned
     assert found.invalid == ""
+
+
+@pytest.mark.parametrize(("ticks", "warned"), [(3, None), (25, "it kept 0.25 cores busy")])
+def test_other_work_is_told_apart_from_the_own_work_before(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, ticks: int, warned: str | None
+) -> None:
+    """Within 2 s this process has 1.5 s of the CPU, and others `ticks` hundredths of a second in each."""
+    monkeypatch.setattr(certificate, "load_average", lambda: 5.0)  # as after work of several threads
+    monkeypatch.setattr(os, "sysconf", {"SC_CLK_TCK": 100}.__getitem__)
+    now = {"monotonic": 10.0, "process_time": 4.0}
+    clock = SimpleNamespace(**{name: partial(now.__getitem__, name) for name in now})
+    monkeypatch.setattr(certificate, "time", clock)
+    write(tmp_path / "proc", stat="cpu  1000 10 200 99999 888 3 4 5 7 0\ncpu0 1 1 1 1 1 1 1 1 1 1")
+    with Watch(CPU, 1) as watch:
+        now |= {"monotonic": 12.0, "process_time": 5.5}
+        user, stolen = 1000 + 150, 5 + 2 * ticks
+        (tmp_path / "proc" / "stat").write_text(f"cpu  {user} 10 200 100020 999 3 4 {stolen} 7 0\n")
+    found = watch.certificate()
+    assert found.others_cores == ticks / 100
+    assert found.warnings == ([] if warned is None else [f"Other work ran beside: {warned}."])
+
+
+def test_of_a_moment_nothing_is_said_of_others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(certificate, "load_average", lambda: 0.5)
+    write(tmp_path / "proc", stat="cpu  1000 10 200 99999 888 3 4 5 7 0")
+    with Watch(CPU, 1) as watch:
+        (tmp_path / "proc" / "stat").write_text("cpu  9000 10 200 99999 888 3 4 5 7 0\n")
+    assert watch.certificate().others_cores is None
 
 
 def test_a_system_without_load_averages(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ from reproduce.timings import Certificate
 
 PERIOD = 1.0  # seconds between two looks at a GPU
 SLACK = 0.5  # load average beyond the own threads that still counts as an idle machine
+OTHERS = 0.1  # cores of other processes that still do
+SHORT = 1.0  # seconds in which hundredths of a second, as Linux counts them, say nothing of others
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +56,8 @@ class Watch:
         self.samples: list[Sample] = []
         self.load_before: float | None = None
         self.load_after: float | None = None
+        self.others_before: float | None = None
+        self.others_cores: float | None = None
         self.battery = self.slow_governor = self.hot = False
         self.events: int | None = None
         self.seconds: float | None = None
@@ -63,7 +67,7 @@ class Watch:
     def __enter__(self) -> Self:
         self.ended.clear()
         self.began = time.monotonic()
-        self.load_before = load_average()
+        self.load_before, self.others_before = load_average(), others_seconds()
         self.battery, self.slow_governor = linux.on_battery(), linux.slow_governor()
         self.events = linux.throttle_events()
         if self.device.type == "cuda":
@@ -79,6 +83,9 @@ class Watch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.seconds = round(time.monotonic() - self.began, 2)
+        others = others_seconds()
+        if self.others_before is not None and others is not None and self.seconds >= SHORT:
+            self.others_cores = max(0.0, round((others - self.others_before) / self.seconds, 3))
         self.ended.set()
         if self.thread is not None:
             self.thread.join()
@@ -109,6 +116,7 @@ class Watch:
             seconds=self.seconds,
             load_before=self.load_before,
             load_after=self.load_after,
+            others_cores=self.others_cores,
             others_on_device=max(others, default=None),
             clocks_mhz=least_clocks(samples),
             power_watt=round(sum(powers) / len(powers), 1) if powers else None,
@@ -135,7 +143,10 @@ class Watch:
         if self.slow_governor:
             found.append("The CPU's frequency governor is 'powersave', which keeps its clock low.")
         load = max((load for load in (self.load_before, self.load_after) if load is not None), default=0.0)
-        if load > self.threads + SLACK:
+        if self.others_cores is not None:  # a load average also remembers what this process did the minute before
+            if self.others_cores > OTHERS:
+                found.append(f"Other work ran beside: it kept {self.others_cores:.2g} cores busy.")
+        elif load > self.threads + SLACK:
             found.append(f"Other work ran beside: the load average was {load:.1f} with {self.threads} own thread(s).")
         return found
 
@@ -172,6 +183,12 @@ def invalid(others: int) -> str:
     if not others:
         return ""
     return "another process was on the GPU" if others == 1 else f"{others} other processes were on the GPU"
+
+
+def others_seconds() -> float | None:
+    """Core seconds of all processes but this one, since some time before; None where the system does not tell."""
+    busy = linux.busy_seconds()
+    return None if busy is None else busy - time.process_time()
 
 
 def load_average() -> float | None:

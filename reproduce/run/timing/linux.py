@@ -1,7 +1,8 @@
-"""What Linux tells, in files, of how fast a CPU may run, and of memory. Where a file is missing nothing is told."""
+"""What Linux tells, in files, of how fast a CPU may run, who uses it, and of memory. A missing file tells nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import suppress
 from pathlib import Path
@@ -34,6 +35,12 @@ def slow_governor() -> bool:
     folder = CPUS / "cpu0" / "cpufreq"
     driver = read(folder / "scaling_driver") or ""
     return read(folder / "scaling_governor") == "powersave" and "pstate" not in driver
+
+
+def busy_seconds() -> float | None:
+    """Seconds that all cores together were at work since the machine started, or were taken from it by its host."""
+    found = re.match(r"cpu +(\d+) (\d+) (\d+) \d+ \d+ (\d+) (\d+) (\d+)", read(PROC / "stat") or "")
+    return sum(map(int, found.groups())) / os.sysconf("SC_CLK_TCK") if found else None
 
 
 def memory_peak() -> int | None:
