@@ -18,7 +18,7 @@ from reproduce.experiments import Row
 from reproduce.specs import DATASETS, Engine, Precision, Protocol, sha256_of
 from reproduce.store import RESUME, Store
 from reproduce.timing_store import TimingStore, counts
-from reproduce.timings import RANDOM, PairTiming, RowTiming, Timing, epoch_seconds
+from reproduce.timings import RANDOM, PairTiming, RowTiming, Timing, epoch_seconds, stages
 
 if TYPE_CHECKING:
     from reproduce.run.timing.ladder import Rung
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 EXPERIMENTS = ("table1", "table2", "table3", "table4", "figure3")
 EXTRAPOLATE_ABOVE = {"cpu": 600.0, "cuda": 60.0}  # seconds of an epoch
+CLEARLY = 0.9  # of that: an epoch known from steps alone may take somewhat longer
 PAIR_STEPS, PAIR_SECONDS = 15, 50.0  # of a pair: steps of the limit's length on the CPU; seconds on CUDA
 
 Say = Callable[[str], None]
@@ -63,10 +64,15 @@ class Job:
     found: Timing | None
     measure: Callable[[Place], Timing | str]  # a text is the reason why there is none
     seconds: float  # that it may take, roughly
+    rough: bool = False  # what stands there comes from steps, and is now asked for in whole epochs
+
+    @property
+    def usable(self) -> bool:
+        return self.found is not None and counts(self.found)
 
     @property
     def done(self) -> bool:
-        return self.found is not None and counts(self.found)
+        return self.usable and not self.rough
 
 
 def names(request: TimeRequest) -> list[str]:
@@ -107,7 +113,8 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     jobs = all_jobs(request, place, timings)
     if request.dry_run:
         for job in jobs:
-            state = "timed" if job.done else f"to be timed, about {plan.duration(job.seconds)}"
+            again = " anew in whole epochs" if job.usable and job.rough else ""
+            state = "timed" if job.done else f"to be timed{again}, about {plan.duration(job.seconds)}"
             out(f"{job.name}: {state}; {job.path.relative_to(request.results)}")
         return 0
     store.write_machine(description)
@@ -155,8 +162,9 @@ def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: Ti
         if isinstance(record, str):
             err(f"  failed: {record}")
         else:
-            timings.write(record, again=request.again)
-            written += 1
+            if counts(record) or not job.usable:  # a failure takes no timing's place
+                timings.write(record, again=request.again or job.usable)
+                written += 1
             err(f"  {summary(record)}")
         failed |= isinstance(record, str) or (isinstance(record, RowTiming) and record.outcome == "failed")
     return failed
@@ -194,17 +202,19 @@ def show_ceilings(request: TimeRequest, place: Place, out: Say) -> None:
 def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[Job]:
     """The rows, then the pairs, with what is on disk of them."""
     device, machine, together = place.device.type, place.machine, request.side_by_side
-    jobs = [
-        Job(
+
+    def of_row(row: Row) -> Job:
+        found = timings.find_row(row.spec, device, machine, together)
+        return Job(
             name=job_name(row, request),
             path=timings.row_path(row.spec, device, machine, together),
-            found=timings.find_row(row.spec, device, machine, together),
+            found=found,
             measure=partial(_time_row, row, together),
             seconds=together * plan.timing_seconds(row.spec, device, place.extrapolate_above),
+            rough=found is not None and is_rough(found, CLEARLY * place.extrapolate_above),
         )
-        for row in chosen_rows(request)
-    ]
-    return jobs + [
+
+    return [of_row(row) for row in chosen_rows(request)] + [
         Job(
             name=rung.name,
             path=timings.pair_path(rung.claim, rung.level, rung.timing_id, machine),
@@ -214,6 +224,14 @@ def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[J
         )
         for rung in chosen_rungs(request, device)
     ]
+
+
+def is_rough(record: RowTiming, limit: float) -> bool:
+    """Whether a stage is extrapolated from steps of its own batch, though an epoch takes under `limit` seconds."""
+    return any(
+        stage.how == "steps" and not stage.batch_cut and stage.images_held is None and stage.seconds < limit
+        for stage in stages(record).values()
+    )
 
 
 def job_name(row: Row, request: TimeRequest) -> str:
