@@ -62,6 +62,7 @@ class StageTiming(Part):
     steps: int  # in an epoch, of this batch size
     epochs: int  # E1 or E2 of the `paper` protocol
     floor_seconds: float | None = None  # what the measured ceilings of this device allow, by `reproduce.floors`
+    sizes: dict[str, int] | None = None  # by layer, where they ended in size learning; older records do not tell
 
 
 class Certificate(Part):

@@ -388,12 +388,18 @@ def test_times_and_ratios_keep_three_digits() -> None:
 
 
 def test_a_timing_is_held_against_the_floor_of_today() -> None:
-    """Of training, by the ceilings of its certificate; what was noted stands without them, and for moving sizes."""
+    """By the ceilings of its certificate, each stage at its own sizes; without ceilings what was noted stands."""
     ceilings = {"copy_tb_s": 0.02, "matmul_tflop_s": 0.09}
     record = row_timing(ROW)
     assert floor_seconds(record, "training") == 1.0 and floor_seconds(record, "size_learning") == 2.0  # as noted
     measured = record.model_copy(update={"certificate": record.certificate.model_copy(update={"ceilings": ceilings})})
-    assert floor_seconds(measured, "training") == floor(record.spec, "training").seconds(ceilings)
-    assert floor_seconds(measured, "size_learning") == 2.0
+    threes, fives = ({str(layer): size for layer in range(18)} for size in (3, 5))
+    older = measured.model_copy(update={"sizes": threes})
+    assert older.size_learning is not None
+    newer = older.model_copy(update={"size_learning": older.size_learning.model_copy(update={"sizes": fives})})
+    for held, size in ((older, 3), (newer, 5)):
+        assert floor_seconds(held, "training") == floor(record.spec, "training", sizes=[3] * 18).seconds(ceilings)
+        least = floor(record.spec, "size_learning", sizes=[size] * 18)
+        assert floor_seconds(held, "size_learning") == least.seconds(ceilings)
     assert floor_seconds(measured.model_copy(update={"sizes": {"one": 3}}), "training") == 1.0  # no such network
     assert floor_seconds(row_timing(ROW, None), "size_learning") is None

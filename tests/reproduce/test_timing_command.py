@@ -93,10 +93,31 @@ def test_both_stages_extrapolated(reproduce: Callable[..., Result], tmp_path: Pa
     start = record.training.parts["rest"]
     assert mean * 70 / 64 <= record.training.seconds <= mean * 70 / 64 + start
     assert "representative" in record.sizes_from and record.sizes is not None
+    assert record.size_learning.sizes == record.sizes
     add_up(record)
     (row,) = document["rows"]
     weighted = (10 * record.size_learning.seconds + 350 * record.training.seconds) / 360
     assert row["weighted"] == pytest.approx(weighted)
+
+
+def test_what_comes_from_steps_is_timed_anew_once_whole_epochs_are_asked_for(
+    reproduce: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    line = ("table2", "--rows", RESNET)
+    reproduce(*line, "--extrapolate-above", "0")
+    rough = one_row(tmp_path)
+    assert rough.training is not None and rough.training.how == "steps"
+    assert "nothing to time" in reproduce(*line, "--extrapolate-above", str(rough.training.seconds)).stderr
+    assert "to be timed anew in whole epochs, about" in reproduce(*line, "--dry-run").stdout
+    with monkeypatch.context() as broken:
+        broken.setattr(rows, "training_steps", lambda *_: 1 / 0)
+        assert reproduce(*line).exit_code == 1
+    assert one_row(tmp_path) == rough  # a failure takes no timing's place
+    reproduce(*line)
+    whole = one_row(tmp_path)
+    assert whole.training is not None and whole.training.how == "epochs"
+    assert "nothing to time" in reproduce(*line).stderr
+    assert "nothing to time" in reproduce(*line, "--extrapolate-above", "0").stderr  # nor back to steps
 
 
 def test_whole_epochs_of_size_learning_count_the_first_once(reproduce: Callable[..., Result], tmp_path: Path) -> None:

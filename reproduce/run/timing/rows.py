@@ -201,9 +201,8 @@ def time_size_learning(spec: RunSpec, place: Place) -> StageTiming:
         building=building,
         points=lambda total: points_along(course.moving, total, work.learner.budget_step),
     )
-    return stage.timing().model_copy(
-        update={"floor_seconds": seconds_at_least(spec, "size_learning", course.sizes, place.ceilings)}
-    )
+    floors = seconds_at_least(spec, "size_learning", course.sizes, place.ceilings)
+    return stage.timing().model_copy(update={"floor_seconds": floors, "sizes": course.sizes})
 
 
 def time_evaluation(
