@@ -113,7 +113,7 @@ def time_command(request: TimeRequest, *, out: Say, err: Say, stop: Callable[[],
     jobs = all_jobs(request, place, timings)
     if request.dry_run:
         for job in jobs:
-            again = " anew in whole epochs" if job.usable and job.rough else ""
+            again = " anew in whole epochs" if job.usable else ""
             state = "timed" if job.done else f"to be timed{again}, about {plan.duration(job.seconds)}"
             out(f"{job.name}: {state}; {job.path.relative_to(request.results)}")
         return 0
