@@ -3,7 +3,7 @@
 The user's loop: a `DataLoader` with two workers over PIL images with torchvision's random crop, flip, `ToTensor` and
 `Normalize`. Same network (ResNet-20), batch 64, images (random, of CIFAR-10's shape) and number of steps. The workers
 are started before the clock. "tuned" adds what a user may know: channels last and a fused Adam. Each loop has a process
-of its own, as the suite also sets up the memory allocator. Seconds of wall time.
+of its own, as the suite also sets up the memory allocator and asks for huge pages. Seconds of wall time.
 
 The floor (`reproduce.floors`) is an epoch at the rates of matrix products and copies that this machine reached just
 before. Over a user's seconds it is the ratio of an engine that loses nothing: a target below that is out of reach here.
@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import tempfile
 import time
 from functools import partial
@@ -45,6 +46,7 @@ from reproduce.specs import Protocol, RunSpec
 BATCH = 64
 TARGET = 0.8
 THREADS = 2
+HUGE_PAGES = "THP_MEM_ALLOC_ENABLE"
 OURS, USER, TUNED = "ours", "user's loop", "user's loop, tuned"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -171,6 +173,7 @@ def main() -> None:
     contenders: dict[str, Measure] = {}
     ends: list[Connection] = []
     for name in (OURS, USER, TUNED):
+        os.environ[HUGE_PAGES] = "1" if name == OURS else "0"  # torch's default
         here, there = spawn.Pipe()
         spawn.Process(target=serve, args=(name, split, there)).start()
         contenders[name] = partial(ask, here)

@@ -74,6 +74,7 @@ class Certificate(Part):
     load_before: float | None  # load average over one minute
     load_after: float | None
     others_cores: float | None = None  # that all other processes kept busy, on average; older records have none
+    huge_pages_mib: float | None = None  # of this process's memory at the end; older records have none
     others_on_device: int | None = None  # other processes on the GPU at the start or end
     clocks_mhz: dict[str, float] = Field(default_factory=dict)  # "sm", "memory": least seen during the run
     power_watt: float | None = None  # mean

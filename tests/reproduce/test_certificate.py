@@ -249,6 +249,13 @@ def test_of_a_moment_nothing_is_said_of_others(monkeypatch: pytest.MonkeyPatch, 
     assert watch.certificate().others_cores is None
 
 
+def test_memory_in_huge_pages_is_told(tmp_path: Path) -> None:
+    write(tmp_path / "proc" / "self", smaps_rollup="Rss:  9 kB\nAnonHugePages:  3072 kB\n")
+    with Watch(CPU, 1) as watch:
+        pass
+    assert watch.certificate().huge_pages_mib == 3.0
+
+
 def test_a_system_without_load_averages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "getloadavg")
     with Watch(CPU, 1) as watch:

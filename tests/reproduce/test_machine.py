@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import getpass
 import json
+import os
 import platform
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
 from reproduce.errors import UserError
 from reproduce.run import machine
+
+
+def huge_pages_on_request() -> bool:
+    enabled = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return enabled.exists() and "[madvise]" in enabled.read_text()
 
 
 def test_the_description_is_plain_and_private() -> None:
@@ -39,6 +48,15 @@ def test_devices() -> None:
         machine.choose_device("tpu")
     with pytest.raises(UserError, match="float32 alone"):
         machine.choose_device("cpu", "bf16")
+
+
+@pytest.mark.skipif(not huge_pages_on_request(), reason="this system gives no huge pages to who asks")
+@pytest.mark.parametrize(("told", "given"), [({}, True), ({"THP_MEM_ALLOC_ENABLE": "0"}, False)])
+def test_large_tensors_lie_in_huge_pages_unless_told_otherwise(told: dict[str, str], given: bool) -> None:
+    code = "from reproduce.run.timing import linux; import torch; x = torch.ones(2**25); print(linux.in_huge_pages())"
+    unset = {name: value for name, value in os.environ.items() if name != "THP_MEM_ALLOC_ENABLE"}
+    done = subprocess.run([sys.executable, "-c", code], env=unset | told, capture_output=True, text=True, check=True)
+    assert (int(done.stdout) >= 2**26) is given  # half of the tensor
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,7 @@ class Watch:
         self.load_after: float | None = None
         self.others_before: float | None = None
         self.others_cores: float | None = None
+        self.huge_pages: int | None = None
         self.battery = self.slow_governor = self.hot = False
         self.events: int | None = None
         self.seconds: float | None = None
@@ -86,6 +87,7 @@ class Watch:
         others = others_seconds()
         if self.others_before is not None and others is not None and self.seconds >= SHORT:
             self.others_cores = max(0.0, round((others - self.others_before) / self.seconds, 3))
+        self.huge_pages = linux.in_huge_pages()
         self.ended.set()
         if self.thread is not None:
             self.thread.join()
@@ -117,6 +119,7 @@ class Watch:
             load_before=self.load_before,
             load_after=self.load_after,
             others_cores=self.others_cores,
+            huge_pages_mib=None if self.huge_pages is None else self.huge_pages / 2**20,
             others_on_device=max(others, default=None),
             clocks_mhz=least_clocks(samples),
             power_watt=round(sum(powers) / len(powers), 1) if powers else None,

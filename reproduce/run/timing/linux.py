@@ -43,6 +43,11 @@ def busy_seconds() -> float | None:
     return sum(map(int, found.groups())) / os.sysconf("SC_CLK_TCK") if found else None
 
 
+def in_huge_pages() -> int | None:
+    """Bytes of this process's own memory that lie in huge pages."""
+    return kilobytes(PROC / "self" / "smaps_rollup", "AnonHugePages")
+
+
 def memory_peak() -> int | None:
     """Bytes that this process held at most since `restart_peak`."""
     return kilobytes(PROC / "self" / "status", "VmHWM")
