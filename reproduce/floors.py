@@ -19,14 +19,14 @@ that other parameters generate is written, read forward and backward, and its gr
 FLOPs are two for each multiply-add of a convolution or linear layer, three times over: forward, gradient of the input,
 gradient of the weights; the first layer's input needs none. Products with padding do not count: oneDNN passes them
 over, and with them N-JetNet-ALLCNN came out at 0.8 of its floor. What is left is counted as of stride 1, where padding
-has the largest share. A kernel larger than 9 x 9 (`reproduce.layers.FFT_SIZE`) counts as a convolution by FFT of side m
-= side + size // 2, which leaves the outputs clean: 2.5 m^2 log2 m^2 FLOPs for each real transform (of each input and
-output channel forward, and of their gradients; of each kernel and its gradient once a step), 8 for each product of two
-complex numbers, m (m // 2 + 1) for each pair of channels and direction. No library comes near that: products of spectra
-wait for memory. A generated kernel adds one multiply-add for each parameter of its layer at each of its positions,
-three times a step. Size learning adds its kernel predictors (R-06): a head of 64 + 1 by c_out c_in numbers at each
-position, and a GRU from 64 to 64 units, whose fixed inputs need no gradient. The layers of an ODE run once for each
-evaluation, and forward once more for the adjoint.
+has the largest share. A kernel larger than 9 x 9, or 3 x 3 where a kernel network samples it (`reproduce.layers`),
+counts as a convolution by FFT of side m = side + size // 2, which leaves the outputs clean: 2.5 m^2 log2 m^2 FLOPs for
+each real transform (of each input and output channel forward, and of their gradients; of each kernel and its gradient
+once a step), 8 for each product of two complex numbers, m (m // 2 + 1) for each pair of channels and direction. No
+library comes near that: products of spectra wait for memory. A generated kernel adds one multiply-add for each
+parameter of its layer at each of its positions, three times a step. Size learning adds its kernel predictors (R-06): a
+head of 64 + 1 by c_out c_in numbers at each position, and a GRU from 64 to 64 units, whose fixed inputs need no
+gradient. The layers of an ODE run once for each evaluation, and forward once more for the adjoint.
 
 Ignored: labels and shuffling, losses, the second reader of what a shortcut adds, a CapsNet's routing and decoder,
 elementwise arithmetic, the size predictor, masks, what Winograd saves at small kernels, and launching kernels. Where
@@ -42,7 +42,7 @@ from math import ceil, log2
 from typing import Any
 
 from reproduce.formulas import FORMULAS
-from reproduce.layers import FFT_SIZE, Layer
+from reproduce.layers import Layer
 from reproduce.specs import DATASETS, Precision, RunSpec
 from reproduce.timings import RowTiming, Stage, stages
 
@@ -99,10 +99,10 @@ class Term:
     def flops(self) -> float:
         """Of each image."""
         directions = DIRECTIONS - self.is_first + (self.layer.uses > 1)
-        if self.is_by_fft:
+        if self.layer.is_by_fft:
             inputs = (2 - self.is_first) * self.layer.c_in
             transforms = self.transform_flops * (inputs + 2 * self.layer.c_out)
-            products = COMPLEX_FLOPS * self.fft_side * (self.fft_side // 2 + 1) * self.channel_pairs
+            products = COMPLEX_FLOPS * self.layer.fft_side * (self.layer.fft_side // 2 + 1) * self.channel_pairs
             return self.layer.uses * (transforms + directions * products)
         return 2 * directions * self.products * self.growth
 
@@ -115,18 +115,9 @@ class Term:
         return self.layer.uses * self.channel_pairs * inside**2
 
     @property
-    def is_by_fft(self) -> bool:
-        return self.layer.size > FFT_SIZE
-
-    @property
-    def fft_side(self) -> int:
-        """Of the smallest circular convolution whose outputs on the layer's own grid are those of the padded one."""
-        return self.layer.side + self.layer.size // 2
-
-    @property
     def transform_flops(self) -> float:
         """Of one real transform of fft_side x fft_side numbers."""
-        points = self.fft_side**2
+        points = self.layer.fft_side**2
         return 2.5 * points * log2(points)
 
     @property
@@ -152,7 +143,7 @@ class Term:
     def making_flops(self) -> float:
         """Of each step: making the kernel, and the gradients of what makes it; its spectrum, and the gradient's."""
         positions = self.layer.size**2 * self.growth
-        spectra = 2 * self.transform_flops * self.channel_pairs if self.is_by_fft else 0
+        spectra = 2 * self.transform_flops * self.channel_pairs if self.layer.is_by_fft else 0
         if self.is_generated:
             return spectra + 2 * DIRECTIONS * self.layer.parameters * positions
         if self.is_predicted:

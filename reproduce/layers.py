@@ -10,7 +10,8 @@ from math import ceil, comb, log, sqrt
 FLEX_SIGMA, FLEX_THRESHOLD = 0.075, 0.1  # FlexConv's mask: its deviation at the start, and what the crop cuts off
 HIDDEN = 32  # width of every kernel network
 KERNEL_NET_PARAMETERS = {"magnet": 4064, "gabor": 3936, "fourier": 3552, "siren": 1152}  # all but the output layer's
-FFT_SIZE = 9  # side of the kernel whose direct convolution takes as long as one by FFT, at 32 x 32 on the CPU
+LARGEST_DIRECT, LARGEST_SAMPLED = 9, 3  # kernels that count as convolved directly; sampled ones have a good FFT
+FFT_WORK = 16  # multiply-adds for each place of the FFT and pair of channels that take as long, on the CPU
 DCN_EVALUATIONS = 26  # of an ODE block's function for one image: the fewest that were counted at random weights
 
 
@@ -26,6 +27,7 @@ class Layer:
     groups: int = 1
     uses: int = 1  # times that one image passes through it
     counted: bool = True  # among the network's layers
+    largest_direct: int = LARGEST_DIRECT  # a larger kernel counts as convolved by FFT
 
     @property
     def weights(self) -> int:
@@ -39,10 +41,20 @@ class Layer:
 
     @property
     def work(self) -> int:
-        """What its time goes by: `macs`, but a large kernel by FFT, as fast as a direct one of 9 x 9, and an ODE's
-        layers twice, since the adjoint evaluates them anew.
+        """What its time goes by: `macs`, or what an FFT is worth in them; an ODE's layers twice, since the adjoint
+        evaluates them anew.
         """
-        return self.macs * min(self.size, FFT_SIZE) ** 2 // self.size**2 * (2 if self.uses > 1 else 1)
+        by_fft = FFT_WORK * self.fft_side**2 * self.weights // self.size**2 * self.uses
+        return (by_fft if self.is_by_fft else self.macs) * (2 if self.uses > 1 else 1)
+
+    @property
+    def is_by_fft(self) -> bool:
+        return self.size > self.largest_direct
+
+    @property
+    def fft_side(self) -> int:
+        """Of the smallest circular convolution whose outputs on the layer's own grid are those of the padded one."""
+        return self.side + self.size // 2
 
     @property
     def is_spatial(self) -> bool:
@@ -75,6 +87,7 @@ def sampled(c_in: int, c_out: int, side: int, *, layer: str, kernel_net: str, ho
         side=side,
         size=flex_size(horizon) if masked else horizon,
         parameters=KERNEL_NET_PARAMETERS[kernel_net] + (HIDDEN + 1) * c_in * c_out + c_out + 4 * masked,
+        largest_direct=LARGEST_SAMPLED,
     )
 
 
