@@ -4,7 +4,8 @@
 `kernel()` and the gradients to all its parameters; the layer is `forward` and the gradients to input and parameters.
 Beside it the generation by the plain form, and its floor: the last layer's three matrix products; then both
 convolutions, with a kernel that is given; where the slower one takes more than ten times as long it is left out.
-`--crossover` times direct and FFT convolution alone, for the rule in `baselines/large_conv.py`.
+`--crossover` times the convolutions alone, direct in both memory layouts, for the rule in `baselines/large_conv.py`; of
+images with three channels, which are a network's own, without their gradient.
 
     python -m benchmarks.flexconv_layer
 """
@@ -27,7 +28,11 @@ CHANNELS, SIDE, HORIZON = 36, 32, 33
 TARGETS = {5: 0.03, 9: 0.03, 15: 0.03, 21: 0.03, 33: 0.06}
 REPEATS = 10  # of the generation, in a row: it takes a few milliseconds
 GENERATION, PLAIN, FLOOR, LAYER, METHODS = "generation", "plain form", "floor", "layer", ("direct", "fft")
-CROSSOVER = [(64, 3, 24, 32), (64, 24, 24, 32), (64, 36, 36, 32), (64, 48, 48, 32), (64, 64, 64, 8), (8, 24, 24, 96)]
+LAST = "direct, channels last"
+CROSSOVER = [  # batch, channels in and out, side of the image
+    *[(64, 3, 24, 32), (64, 16, 16, 32), (64, 24, 24, 32), (64, 36, 36, 32), (64, 48, 48, 32)],
+    *[(64, 32, 32, 16), (64, 64, 64, 8), (8, 24, 24, 96)],
+]
 
 
 def forward_backward(run: Callable[[], Tensor], inputs: Sequence[Tensor], repeats: int = 1) -> Measure:
@@ -95,13 +100,29 @@ def percent(found: Comparison, share: float, target: float) -> list[object]:
 def crossover_rows(rounds: int) -> list[list[object]]:
     rows: list[list[object]] = []
     for batch, c_in, c_out, side in CROSSOVER:
-        x = torch.randn(batch, c_in, side, side, requires_grad=True)
+        x = torch.randn(batch, c_in, side, side)
         for k in (3, 5, 7, 9, 11, 13):
-            kernel = torch.randn(c_out, c_in, k, k)
-            found = side_by_side(convolutions(x, kernel), rounds=rounds)
-            ratio, chosen = found.ratio("direct", "fft"), METHODS[fft_is_faster(x, kernel, 1)]
-            rows.append([batch, c_in, c_out, side, k, *milliseconds(found, METHODS), ratio, chosen])
+            kernel = torch.randn(c_out, c_in, k, k, requires_grad=True)
+            found = side_by_side(three_ways(x, kernel), rounds=rounds)
+            ratio = min(found.ratio(direct, "fft") for direct in ("direct", LAST))
+            chosen = METHODS[fft_is_faster(x, kernel, 1)]
+            rows.append([batch, c_in, c_out, side, k, *milliseconds(found, ("direct", LAST, "fft")), ratio, chosen])
     return rows
+
+
+def three_ways(x: Tensor, kernel: Tensor) -> dict[str, Measure]:
+    """Direct in both layouts, and by FFT, all with the gradients that such a layer of a network needs."""
+
+    def measure(method: str, layout: torch.memory_format) -> Measure:
+        images = x.contiguous(memory_format=layout).requires_grad_(x.shape[1] > 3)
+        inputs = [images, kernel] if images.requires_grad else [kernel]
+        return forward_backward(lambda: conv2d_same(images, kernel, method=method), inputs)
+
+    return {
+        "direct": measure("direct", torch.contiguous_format),
+        LAST: measure("direct", torch.channels_last),
+        "fft": measure("fft", torch.channels_last),
+    }
 
 
 def main() -> None:
@@ -113,7 +134,7 @@ def main() -> None:
     torch.manual_seed(0)
     warn_if_busy()
     if arguments.crossover:
-        headers = ["batch", "in", "out", "side", "k", *METHODS, "direct / fft", "rule"]
+        headers = ["batch", "in", "out", "side", "k", "direct", LAST, "fft", "direct / fft", "rule"]
         table("Convolution, forward and backward (ms of CPU)", headers, crossover_rows(arguments.rounds))
         return
     headers = ["k", "batch", GENERATION, PLAIN, FLOOR, LAYER, *METHODS, "layer's", "share %", "range", "target"]

@@ -162,9 +162,8 @@ def measure(jobs: Sequence[Job], request: TimeRequest, place: Place, timings: Ti
         if isinstance(record, str):
             err(f"  failed: {record}")
         else:
-            if counts(record) or not job.usable:  # a failure takes no timing's place
-                timings.write(record, again=request.again or job.usable)
-                written += 1
+            timings.write(record, again=request.again or job.usable)
+            written += 1
             err(f"  {summary(record)}")
         failed |= isinstance(record, str) or (isinstance(record, RowTiming) and record.outcome == "failed")
     return failed

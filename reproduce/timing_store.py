@@ -71,16 +71,15 @@ class TimingStore:
     def write(self, record: Timing, *, again: bool = False) -> Path:
         """Write a record atomically, with its digest.
 
-        One that stands there gives way if it is no good (`counts`) or if `again` says so; else it stays. Raises
-        `UserError` if a file that cannot be read stands in the way.
+        One that stands there gives way if it is no good (`counts`), or to a good one if `again` says so; else it stays.
+        Raises `UserError` if a file that cannot be read stands in the way, unless `again`.
         """
         path = self.path(record)
-        if path.exists() and not again:
-            problem = self.blocked(path)
-            if problem is not None:
-                raise UserError(problem)
-            if counts(read_timing(path)):
-                return path
+        problem = self.blocked(path)
+        if problem is not None and not again:
+            raise UserError(problem)
+        if path.exists() and problem is None and not (again and counts(record)) and counts(read_timing(path)):
+            return path
         write_atomically(path, record.signed().model_dump(mode="json"))
         return path
 

@@ -233,17 +233,24 @@ def test_a_changed_number_does_not_match_the_digest(tmp_path: Path) -> None:
     assert "digest" in store.problems[0]
 
 
+FAILED = {"outcome": "failed", "reason": "out of memory"}
+
+
 @pytest.mark.parametrize(
-    ("old", "again", "replaced"),
+    ("old", "new", "again", "replaced"),
     [
-        ({}, False, False),
-        ({}, True, True),
-        ({"outcome": "failed", "reason": "out of memory"}, False, True),
-        ({"certificate": certificate(invalid="another process computes on the GPU")}, False, True),
+        ({}, {}, False, False),
+        ({}, {}, True, True),
+        ({}, FAILED, True, False),
+        (FAILED, FAILED, False, True),
+        (FAILED, {}, False, True),
+        ({"certificate": certificate(invalid="another process computes on the GPU")}, {}, False, True),
     ],
 )
-def test_only_what_is_no_timing_gives_way(tmp_path: Path, old: dict[str, Any], again: bool, replaced: bool) -> None:
+def test_only_what_is_no_timing_gives_way(
+    tmp_path: Path, old: dict[str, Any], new: dict[str, Any], again: bool, replaced: bool
+) -> None:
     store = TimingStore(tmp_path)
     store.write(row_timing(**old))
-    store.write(row_timing(name="new"), again=again)
+    store.write(row_timing(name="new", **new), again=again)
     assert [record.name == "new" for record in store.rows()] == [replaced]

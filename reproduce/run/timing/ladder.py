@@ -208,6 +208,6 @@ def method_and_batch(
     alone = fastest(METHODS, 1)
     first, least = next(iter(alone.items()))
     batch = fitting_batch(lambda count: make(count, first), own, limit, place)
-    # One image does not decide between methods that take about as long: an FFT of the kernels serves a whole batch.
-    close = [method for method, seconds in alone.items() if seconds < CLOSE * least]
+    # One image does not decide: an FFT of the kernels serves a whole batch. But what is direct and slow stays so.
+    close = [method for method, seconds in alone.items() if method != "direct" or seconds < CLOSE * least]
     return (first if batch == 1 or len(close) == 1 else next(iter(fastest(close, batch)))), batch
