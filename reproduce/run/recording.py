@@ -127,12 +127,14 @@ def kernel_pictures(run: Run, result: Result) -> list[KernelPicture]:
 
 @functools.cache
 def code() -> dict[str, Any]:
-    """Which commit this is, and whether tracked files were changed since; "unknown" outside a checkout.
+    """Which commit this is, and whether tracked files were changed since, results aside, which a timing `--again`
+    changes; "unknown" outside a checkout.
 
     As it was when this process, or the one it was forked from, first asked: what it has imported stays as it is.
     """
     try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--untracked-files=no"))}
+        changed = git("status", "--porcelain", "--untracked-files=no", "--", ":(top)", ":(top,exclude)results")
+        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(changed)}
     except (OSError, subprocess.SubprocessError):
         return {"commit": "unknown", "dirty": None}
 

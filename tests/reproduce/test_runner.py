@@ -233,6 +233,22 @@ def test_outside_a_checkout_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatc
     assert recording.code.__wrapped__() == {"commit": "unknown", "dirty": None}  # what it would ask for anew
 
 
+def test_code_is_dirty_by_what_is_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = tmp_path / "reproduce" / "run" / "recording.py"
+    for file in (here, tmp_path / "results" / "a.json"):
+        file.parent.mkdir(parents=True)
+        file.write_text("old")
+    monkeypatch.setattr(recording, "__file__", str(here))
+    recording.git("init", str(tmp_path))
+    recording.git("add", str(tmp_path))
+    recording.git("-c", "user.name=A", "-c", "user.email=a@b", "commit", "-m", "first")
+    states = []
+    for file in (tmp_path / "results" / "a.json", here):
+        file.write_text("new")
+        states.append(recording.code.__wrapped__()["dirty"])
+    assert states == [False, True]
+
+
 def test_effconv_learns_under_the_names_of_the_record(learned: RunRecord) -> None:
     """The sizes' names are those of the library, so `effconv.resize` takes a record's sizes as they are."""
     assert learned.sizes is not None

@@ -17,6 +17,7 @@ PAIRS, FEWEST = 9, 3
 LONG_PAIR = 300.0  # seconds; a pair that takes longer is measured `FEWEST` times
 SLOW_STEP = 5.0  # seconds; a first step that took longer is not tried again
 SLOW_BLOCK = 1.0  # seconds; of a block of a that takes longer, the control has `FEWEST` pairs
+WARM_UP = 2  # rounds; until then steps of large networks take up to 1.8 times as long, as memory is laid out for them
 CONFIDENCE = 0.95
 
 
@@ -54,9 +55,9 @@ def measure_pair(
 ) -> Measured:
     """Blocks of a and b in the order A B B A A B B A ..., so that a drift of the machine hits both alike.
 
-    a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Long pairs, and the control of
-    slow steps, are measured less often. `synchronize` waits for the device. Raises `Interrupted` between blocks when
-    `stop()` is true.
+    a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Two rounds before the first do
+    not count. Long pairs have none, and fewer that count; so has the control of slow steps. `synchronize` waits for the
+    device. Raises `Interrupted` between blocks when `stop()` is true.
     """
 
     def block(step: Step, count: int) -> float:
@@ -84,7 +85,9 @@ def measure_pair(
 
     t_a, t_b = trial(block, a), trial(block, b)
     n_a, n_b = steps_in_block(t_a, block_seconds), steps_in_block(t_b, block_seconds)
-    rounds = min(pairs, FEWEST) if t_a * n_a + t_b * n_b > LONG_PAIR else pairs
+    is_long = t_a * n_a + t_b * n_b > LONG_PAIR
+    rounds = min(pairs, FEWEST) if is_long else pairs
+    in_turn(b, n_b, 0 if is_long else WARM_UP)
     found = in_turn(b, n_b, rounds)
     control = in_turn(a, n_a, min(rounds, FEWEST) if t_a * n_a > SLOW_BLOCK else rounds)
     return Measured(
