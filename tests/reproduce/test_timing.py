@@ -132,6 +132,15 @@ def test_the_control_of_slow_blocks_is_shorter(clock: Clock) -> None:
     assert (len(found.ratios), len(found.control)) == (9, 3)
 
 
+def test_rounds_before_the_first_do_not_count(clock: Clock) -> None:
+    slow_at_first = iter([12.0, 11.0, 9.0])  # a trial and two rounds
+
+    def a() -> None:
+        clock.now += next(slow_at_first, 6.0)
+
+    assert measure_pair(a, clock.spend(2.0), block_seconds=0.0, clock=clock).ratios == [3.0] * 9
+
+
 def test_a_stop_ends_between_blocks(clock: Clock) -> None:
     with pytest.raises(Interrupted):
         measure_pair(clock.spend(1.0), clock.spend(1.0), block_seconds=0.0, clock=clock, stop=lambda: clock.now > 105)

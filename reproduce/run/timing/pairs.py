@@ -55,9 +55,9 @@ def measure_pair(
 ) -> Measured:
     """Blocks of a and b in the order A B B A A B B A ..., so that a drift of the machine hits both alike.
 
-    a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Two rounds before the first do
-    not count. Long pairs have none, and fewer that count; so has the control of slow steps. `synchronize` waits for the
-    device. Raises `Interrupted` between blocks when `stop()` is true.
+    a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Where that is one, two rounds
+    before the first do not count. Long pairs have none of these, and fewer that count; so has the control of slow steps.
+    `synchronize` waits for the device. Raises `Interrupted` between blocks when `stop()` is true.
     """
 
     def block(step: Step, count: int) -> float:
@@ -87,7 +87,7 @@ def measure_pair(
     n_a, n_b = steps_in_block(t_a, block_seconds), steps_in_block(t_b, block_seconds)
     is_long = t_a * n_a + t_b * n_b > LONG_PAIR
     rounds = min(pairs, FEWEST) if is_long else pairs
-    in_turn(b, n_b, 0 if is_long else WARM_UP)
+    in_turn(b, n_b, WARM_UP if n_a == 1 and not is_long else 0)
     found = in_turn(b, n_b, rounds)
     control = in_turn(a, n_a, min(rounds, FEWEST) if t_a * n_a > SLOW_BLOCK else rounds)
     return Measured(
