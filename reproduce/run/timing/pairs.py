@@ -56,7 +56,7 @@ def measure_pair(
     """Blocks of a and b in the order A B B A A B B A ..., so that a drift of the machine hits both alike.
 
     a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Where that is one, two rounds
-    before the first do not count. Long pairs have none of these, and fewer that count; so has the control of slow steps.
+    before the first do not count. Long pairs have none of those and fewer that count, as has the control of slow steps.
     `synchronize` waits for the device. Raises `Interrupted` between blocks when `stop()` is true.
     """
 
