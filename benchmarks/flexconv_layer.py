@@ -1,11 +1,11 @@
 """What generating the kernel costs a FlexConv layer: its share of forward and backward, with the faster convolution.
 
-36 -> 36 channels, 32 x 32, horizon 33, batch 64 (16 from k = 15 on), one thread, CPU seconds. Kernel generation is
-`kernel()` and the gradients to all its parameters; the layer is `forward` and the gradients to input and parameters.
-Beside it the generation by the plain form, and its floor: the last layer's three matrix products; then both
-convolutions, with a kernel that is given; where the slower one takes more than ten times as long it is left out.
-`--crossover` times the convolutions alone, direct in both memory layouts, for the rule in `baselines/large_conv.py`; of
-images with three channels, which are a network's own, without their gradient.
+36 -> 36 channels, 32 x 32, horizon 33, batch 64, one thread, CPU seconds. Kernel generation is `kernel()` and the
+gradients to all its parameters; the layer is `forward` and the gradients to input and parameters. Beside it the
+generation by the plain form, and its floor: the last layer's three matrix products; then both convolutions, with a
+kernel that is given; where the slower one takes more than ten times as long it is left out. `--crossover` times the
+convolutions alone, direct in both memory layouts, for the rule in `baselines/large_conv.py`; of images with three
+channels, which are a network's own, without their gradient.
 
     python -m benchmarks.flexconv_layer
 """
@@ -24,7 +24,7 @@ from baselines.flexconv import FlexConv2d
 from baselines.large_conv import conv2d_same, fft_is_faster
 from benchmarks.side_by_side import Comparison, Measure, side_by_side, spread, table, timed, verdict, warn_if_busy
 
-CHANNELS, SIDE, HORIZON = 36, 32, 33
+BATCH, CHANNELS, SIDE, HORIZON = 64, 36, 32, 33
 TARGETS = {5: 0.03, 9: 0.03, 15: 0.03, 21: 0.03, 33: 0.06}
 REPEATS = 10  # of the generation, in a row: it takes a few milliseconds
 GENERATION, PLAIN, FLOOR, LAYER, METHODS = "generation", "plain form", "floor", "layer", ("direct", "fft")
@@ -70,8 +70,7 @@ def convolutions(x: Tensor, kernel: Tensor, methods: Sequence[str] = METHODS) ->
 
 def share_row(k: int, rounds: int) -> list[object]:
     layer = layer_of_size(k)
-    batch = 64 if k < 15 else 16
-    x = torch.randn(batch, CHANNELS, SIDE, SIDE, requires_grad=True)
+    x = torch.randn(BATCH, CHANNELS, SIDE, SIDE, requires_grad=True)
     found = side_by_side(
         {
             GENERATION: generation(layer),
@@ -85,7 +84,7 @@ def share_row(k: int, rounds: int) -> list[object]:
     share = found.ratio(GENERATION, LAYER)
     chosen = METHODS[fft_is_faster(x, layer.kernel(), 1)]
     times = milliseconds(found, (GENERATION, PLAIN, FLOOR, LAYER, *METHODS))
-    return [k, batch, *times, chosen, *percent(found, share, TARGETS[k])]
+    return [k, *times, chosen, *percent(found, share, TARGETS[k])]
 
 
 def milliseconds(found: Comparison, names: Sequence[str]) -> list[object]:
@@ -137,7 +136,7 @@ def main() -> None:
         headers = ["batch", "in", "out", "side", "k", "direct", LAST, "fft", "direct / fft", "rule"]
         table("Convolution, forward and backward (ms of CPU)", headers, crossover_rows(arguments.rounds))
         return
-    headers = ["k", "batch", GENERATION, PLAIN, FLOOR, LAYER, *METHODS, "layer's", "share %", "range", "target"]
+    headers = ["k", GENERATION, PLAIN, FLOOR, LAYER, *METHODS, "layer's", "share %", "range", "target"]
     rows = [share_row(k, arguments.rounds) for k in TARGETS]
     table("FlexConv layer, 36 -> 36, 32 x 32, forward and backward, one thread (ms of CPU)", headers, rows)
 
