@@ -113,7 +113,7 @@ def three_ways(x: Tensor, kernel: Tensor) -> dict[str, Measure]:
     """Direct in both layouts, and by FFT, all with the gradients that such a layer of a network needs."""
 
     def measure(method: str, layout: torch.memory_format) -> Measure:
-        images = x.contiguous(memory_format=layout).requires_grad_(x.shape[1] > 3)
+        images = x.detach().contiguous(memory_format=layout).requires_grad_(x.shape[1] > 3)
         inputs = [images, kernel] if images.requires_grad else [kernel]
         return forward_backward(lambda: conv2d_same(images, kernel, method=method), inputs)
 
