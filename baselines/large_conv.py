@@ -54,8 +54,9 @@ def fft_is_faster(x: Tensor, kernel: Tensor, stride: int) -> bool:
 
     CPU: measured, forward and backward, one and two threads (AMD EPYC, AVX-512; batch 64 or 8; 3 x 3 to 13 x 13; direct
     in the faster layout). From 24 channels on the two take the same time between 3 x 3 and 5 x 5 for images of 8 to 32
-    pixels a side, and at 5 x 5 for 96 pixels; with 16 channels at 6 x 6, and where 3 become 24 at 9 x 9 to 11 x 11, as
-    there are more images to transform than products save; with stride 2 at 9 x 9, as every output is computed.
+    pixels a side, and at 5 x 5 for 96 pixels; with 16 channels at 6 x 6, and where 3 become 24 at 11 x 11 to 13 x 13
+    (the rule: 10 x 10), as there are more images to transform than products save. With stride 2, not measured, every
+    output is computed.
     Elsewhere: not measured. Direct up to 15 x 15, as vendors' libraries are good at it.
     """
     if x.dtype not in (torch.float32, torch.float64):
