@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
@@ -42,6 +42,65 @@ def in_usable_layout(x: Tensor, kernel: Tensor) -> Tensor:
     takes 1 to 9 s in channels last, but 0.03 to 0.4 s otherwise; up to 13 x 13 channels last is faster, by up to 2.3.
     """
     return x.contiguous() if x.device.type == "cpu" and max(kernel.shape[2:]) > LARGEST_LAST else x
+
+
+class AutoConv2d(nn.Module):
+    """A convolution of stride 1 that keeps the size of its images, of a network of plain layers: by FFT where faster.
+
+    plain: the layer as it was, `conv` alone or after its zero padding (left, right, top, bottom); used elsewhere.
+    Images and results: (N, C, H, W), in the same memory layout.
+    """
+
+    def __init__(self, plain: nn.Module, conv: nn.Conv2d, padding: tuple[int, int, int, int]) -> None:
+        super().__init__()
+        self.plain, self.conv = plain, conv
+        left, right, top, bottom = padding
+        beside, above = max(left, right), max(top, bottom)
+        self.to_odd = (beside - left, beside - right, above - top, above - bottom)  # zeros that centre an even kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not fft_is_faster(x, self.conv.weight, 1):
+            y: Tensor = self.plain(x)
+            return y
+        y = conv2d_same(x, F.pad(self.conv.weight, self.to_odd), self.conv.bias, method="fft")
+        return y.contiguous(memory_format=layout_of(x))
+
+
+def by_fft_where_faster(network: nn.Module) -> nn.Module:
+    """The same network, its convolutions of stride 1 that keep the size as `AutoConv2d`, in place.
+
+    Such a convolution is an `nn.Conv2d`, or an `nn.Sequential` of an `nn.ZeroPad2d` and one that does not pad.
+    """
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            found = padded_conv(child)
+            if found is not None and keeps_size(*found):
+                parent.add_module(name, AutoConv2d(child, *found))
+    return network
+
+
+def padded_conv(layer: nn.Module) -> tuple[nn.Conv2d, tuple[int, int, int, int]] | None:
+    """The convolution that a layer is, and its zero padding (left, right, top, bottom); None if it is none."""
+    if isinstance(layer, nn.Sequential) and len(layer) == 2 and isinstance(layer[0], nn.ZeroPad2d):
+        inner = padded_conv(layer[1])
+        return (inner[0], layer[0].padding) if inner is not None and not any(inner[1]) else None
+    if not isinstance(layer, nn.Conv2d) or isinstance(layer.padding, str) or layer.padding_mode != "zeros":
+        return None
+    rows, columns = layer.padding
+    return layer, (columns, columns, rows, rows)
+
+
+def keeps_size(conv: nn.Conv2d, padding: tuple[int, int, int, int]) -> bool:
+    """Whether it is dense, of stride 1, and has as many rows and columns in its result as in its images."""
+    left, right, top, bottom = padding
+    dense = conv.groups == 1 and conv.dilation == (1, 1) and conv.stride == (1, 1)
+    return dense and (top + bottom + 1, left + right + 1) == conv.kernel_size
+
+
+def layout_of(x: Tensor) -> torch.memory_format:
+    """Channels last, unless the usual layout fits as well."""
+    last = x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return torch.channels_last if last else torch.contiguous_format
 
 
 def check_method(method: str) -> None:
@@ -90,7 +149,7 @@ class ThroughFrequencies(torch.autograd.Function):
         (height, width), (kh, kw) = x.shape[2:], kernel.shape[2:]
         top, left = kh // 2, kw // 2
         ctx.periods = fast_period(height + top), fast_period(width + left)
-        ctx.image_size, ctx.kernel_size = (height, width), (kh, kw)
+        ctx.image_size, ctx.kernel_size, ctx.layout = (height, width), (kh, kw), layout_of(x)
         x_hat = to_frequencies(x, ctx.periods)  # (F, N, Ci)
         kernel_hat = to_frequencies(kernel.transpose(0, 1).flip(2, 3), ctx.periods)  # (F, Ci, Co)
         ctx.save_for_backward(x_hat, kernel_hat)
@@ -105,6 +164,8 @@ class ThroughFrequencies(torch.autograd.Function):
         grad_hat = to_frequencies(grad, ctx.periods, (top, left))  # (F, N, Co)
         if ctx.needs_input_grad[0]:
             grad_x = from_frequencies(grad_hat @ kernel_hat.mH, ctx.periods, ctx.image_size)
+            if ctx.layout == torch.channels_last:  # in which the layers before are fast
+                grad_x = grad_x.contiguous(memory_format=ctx.layout)
         if ctx.needs_input_grad[1]:
             turned = from_frequencies(x_hat.mH @ grad_hat, ctx.periods, ctx.kernel_size)
             grad_kernel = turned.flip(2, 3).transpose(0, 1)

@@ -121,7 +121,8 @@ class Side(Part):
     kernel_size: int | None = None  # where a FlexNet's kernels are held; None: its own, or no FlexNet
     full_grid: bool = False  # evaluates the kernel network at all positions and crops afterwards
     sizes: dict[str, int] | None = None
-    method: str | None = None  # of a FlexNet's convolutions: "direct", "fft" or "auto"
+    # Of its convolutions: "direct", "fft" or, by `baselines.large_conv`'s rule, "auto". None: direct, with no choice.
+    method: str | None = None
     step_seconds: float | None = None  # median
     steps_in_block: int = 1
 

@@ -137,6 +137,7 @@ def _pair(pair: PairTiming) -> dict[str, Any]:
         "kernel_size": pair.a.kernel_size,
         "full_grid": pair.a.full_grid,
         "method": pair.a.method,
+        "method_of_second": pair.b.method,
         "engine": pair.a.spec.engine,
         "precision": pair.a.spec.precision,
         **{name: value if good else None for name, value in numbers.items()},

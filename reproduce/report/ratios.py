@@ -19,7 +19,8 @@ STAGES = {"size_learning": "size learning", "training": "training"}
 LEGEND = (
     "Seconds of a step of the first over seconds of a step of the second, in turn in one process on random images; "
     "never across machines. Kernel size: where FlexNet's kernels are held; full grid: its kernel network is evaluated "
-    "at all positions and cropped afterwards; its convolutions: how FlexNet's are done. "
+    "at all positions and cropped afterwards; convolutions: how the first's are done, and behind a slash the second's, "
+    "where trials chose (auto: by FFT where a rule says that it is faster). "
     "Headline: the lower of levels ii and iii. Interval of the median: of 9 pairs the 2nd to the 8th (96 %), of "
     f"fewer the least and the greatest. Control: the first against itself, to be 1.00 ± {CONTROL:.2f}. "
     "Both stages: against the average of EffConv's two stages, weighted by epochs / their mean (R-23). Levels:\n\n"
@@ -27,7 +28,7 @@ LEGEND = (
 )
 HEADLINE_HEADERS = ["pair", "kernel size", "headline", "level", "level i", "level i, full grid",
                     "headline, both stages", "the paper's numbers, another machine"]  # fmt: skip
-PAIR_HEADERS = ["pair", "level", "kernel size", "full grid", "its convolutions", "ratio", "interval", "pairs",
+PAIR_HEADERS = ["pair", "level", "kernel size", "full grid", "convolutions", "ratio", "interval", "pairs",
                 "control A/A", "batch"]  # fmt: skip
 
 
@@ -111,7 +112,7 @@ def pair_line(pair: PairTiming) -> list[str]:
     size = NOTHING if pair.a.kernel_size is None else str(pair.a.kernel_size)
     held = pair.a.kernel_size is not None
     head = [title(pair), level_of(pair), size, ("yes" if pair.a.full_grid else "no") if held else NOTHING]
-    head.append(pair.a.method or NOTHING)
+    head.append(methods(pair))
     batch = f"{pair.batch_size}{' (cut)' if pair.batch_cut else ''}"
     if not counts(pair):
         return [*head, f"invalid: {words.one_line(pair.certificate.invalid)}", NOTHING, NOTHING, NOTHING, batch]
@@ -129,6 +130,12 @@ def level_of(pair: PairTiming) -> str:
     spec = pair.a.spec
     usual = (spec.engine, spec.precision) == ("plain", "float32")
     return pair.level + ("" if usual else f" ({spec.engine}, {spec.precision})")
+
+
+def methods(pair: PairTiming) -> str:
+    """`fft`, or `fft / auto` where there was a choice for the second network as well."""
+    a, b = pair.a.method, pair.b.method
+    return a or NOTHING if b is None else f"{a or 'direct'} / {b}"
 
 
 def _order(pair: PairTiming) -> tuple[Any, ...]:

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+import copy
 from functools import partial
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.large_conv import conv2d_same, fast_period, fft_is_faster, in_usable_layout, reachable
+from baselines import large_conv
+from baselines.large_conv import (
+    AutoConv2d,
+    by_fft_where_faster,
+    conv2d_same,
+    fast_period,
+    fft_conv,
+    fft_is_faster,
+    in_usable_layout,
+    reachable,
+)
 
 SIZES = [(1, 1), (3, 3), (5, 7), (7, 1), (1, 9), (13, 5), (11, 23), (33, 33), (21, 41)]  # up to wider than the image
 
@@ -126,3 +137,62 @@ def test_large_kernels_leave_channels_last_where_the_library_is_slow_with_it(siz
     found = in_usable_layout(x, torch.randn(4, 4, size, size))
     assert found.is_contiguous(memory_format=torch.channels_last) is kept
     assert torch.equal(found, x)
+
+
+def plain_network() -> nn.Sequential:
+    """Of the same size: odd, even to either side, oblong; then some that must stay direct, and one that shifts, too."""
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 5, padding=2),
+        nn.ReLU(),
+        nn.Sequential(nn.ZeroPad2d((1, 2, 1, 2)), nn.Conv2d(8, 8, 4, bias=False)),
+        nn.Sequential(nn.ZeroPad2d((3, 2, 3, 2)), nn.Conv2d(8, 8, 6)),
+        nn.Conv2d(8, 8, (3, 7), padding=(1, 3)),
+        nn.Conv2d(8, 8, 5, padding=2, stride=2),
+        nn.Conv2d(8, 8, 5, padding=1),
+        nn.Conv2d(8, 8, 5, padding=2, groups=2),
+        nn.Conv2d(8, 8, 3, padding=2, dilation=2),
+        nn.Conv2d(8, 8, 3, padding="same"),
+        nn.Conv2d(8, 8, 3, padding=1, padding_mode="circular"),
+        nn.Sequential(nn.ZeroPad2d((3, -1, 1, 1)), nn.Conv2d(8, 8, 3)),
+    )
+
+
+def test_plain_layers_that_keep_their_size_go_by_fft_and_give_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    plain = plain_network().double()
+    ours = by_fft_where_faster(copy.deepcopy(plain))
+    assert [place for place, layer in enumerate(ours.children()) if isinstance(layer, AutoConv2d)] == [0, 2, 3, 4, 11]
+    taken: list[Tensor] = []
+    monkeypatch.setattr(large_conv, "fft_is_faster", lambda *asked: True)
+
+    def recorded(x: Tensor, kernel: Tensor) -> Tensor:
+        taken.append(kernel)
+        return fft_conv(x, kernel)
+
+    monkeypatch.setattr(large_conv, "fft_conv", recorded)
+    x = torch.randn(2, 3, 16, 14, dtype=torch.float64)
+    found = []
+    for network in (plain, ours):
+        y = network(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), list(network.parameters()))])
+    assert [tuple(kernel.shape[2:]) for kernel in taken] == [(5, 5), (5, 5), (7, 7), (3, 7), (3, 7)]
+    torch.testing.assert_close(found[1], found[0], atol=1e-11, rtol=1e-10)
+
+
+def test_plain_layers_stay_direct_where_that_is_faster() -> None:
+    torch.manual_seed(0)
+    layer = nn.Sequential(nn.Conv2d(24, 24, 3, padding=1))
+    x = torch.randn(1, 24, 8, 8)
+    assert torch.equal(by_fft_where_faster(copy.deepcopy(layer))(x), layer(x))
+
+
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+def test_by_fft_results_and_gradients_lie_as_the_images_do(layout: torch.memory_format) -> None:
+    network = by_fft_where_faster(nn.Sequential(nn.Conv2d(24, 24, 7, padding=3)))
+    x = torch.randn(2, 24, 8, 8).contiguous(memory_format=layout).requires_grad_()
+    y = network(x)
+    seen: list[Tensor] = []
+    x.register_hook(seen.append)
+    y.sum().backward()
+    assert y.is_contiguous(memory_format=layout)
+    assert layout == torch.contiguous_format or seen[0].is_contiguous(memory_format=layout)

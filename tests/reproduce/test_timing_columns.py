@@ -11,7 +11,7 @@ import pytest
 
 from reproduce import listings
 from reproduce.floors import floor, floor_seconds
-from reproduce.report import figures
+from reproduce.report import figures, ratios
 from reproduce.report.figures import figure_data
 from reproduce.report.rendered import stale, write_all
 from reproduce.report.shelf import Shelf, pace
@@ -141,6 +141,16 @@ def grids(text: str, head: str) -> list[list[str]]:
         if inside and head not in parts and not line.startswith("|--"):
             found.append(parts)
     return found
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "told"),
+    [("fft", None, "fft"), (None, None, "-"), ("fft", "auto", "fft / auto"), (None, "auto", "direct / auto")],
+)
+def test_how_both_convolve_is_told_where_there_was_a_choice(a: str | None, b: str | None, told: str) -> None:
+    pair = pair_timing()
+    sides = {"a": pair.a.model_copy(update={"method": a}), "b": pair.b.model_copy(update={"method": b})}
+    assert ratios.methods(pair.model_copy(update=sides)) == told
 
 
 def test_each_place_has_a_column_of_its_own(tmp_path: Path) -> None:

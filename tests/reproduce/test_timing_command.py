@@ -268,6 +268,39 @@ def test_level_iii_takes_the_fastest_method_at_the_batch(
     assert found == (method, 2)
 
 
+@pytest.mark.parametrize(
+    ("level", "held", "faster", "method"),
+    [
+        ("iii", 5, "auto", "auto"),
+        ("iii", 5, "direct", "direct"),
+        ("ii", 5, "auto", None),
+        ("iii", None, "auto", "auto"),
+    ],
+)
+def test_on_level_iii_effconv_too_convolves_as_is_fastest(
+    level: str, held: int | None, faster: str, method: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By the best of several trials: the first of each is slow."""
+    trials_of = {name: iter([9.0, 1.0 if name == faster else 2.0, 3.0]) for name in ("auto", "direct")}
+    monkeypatch.setattr(ladder, "trial_seconds", lambda asked, place: next(trials_of[asked]))
+    rung = next(one for one in _rungs() if one.level == level and one.a.kernel_size == held)
+    make: Any = lambda method: method  # noqa: E731
+    assert ladder.fastest_of_b(rung, make, _place(tmp_path)) == method
+
+
+def test_a_pair_on_level_iii_says_how_both_convolve(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ladder, "PAIRS", 1)
+    monkeypatch.setattr(ladder, "BLOCK_SECONDS", {"cpu": 0.0})
+    monkeypatch.setattr(ladder, "METHODS_OF_B", ("auto",))
+    monkeypatch.setattr(ladder, "method_and_batch", lambda *asked: ("fft", 2))
+    asked: list[Any] = []
+    monkeypatch.setattr(ladder, "by_fft_where_faster", asked.append)
+    rung = next(one for one in _rungs() if one.level == "iii" and one.a.kernel_size == 5)
+    found = ladder.time_rung(rung, _place(tmp_path), step_limit=1.0)
+    assert (found.a.method, found.b.method) == ("fft", "auto")
+    assert len(asked) == 2 and not any(hasattr(network, "hold") for network in asked)  # for the trial and for the pair
+
+
 def test_one_pair(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ladder, "PAIRS", 1)
     monkeypatch.setattr(ladder, "BLOCK_SECONDS", {"cpu": 0.0})
@@ -297,6 +330,7 @@ def test_a_ladder_from_end_to_end(
     for one in pairs:
         assert one.batch_size == 64 and not one.batch_cut and len(one.ratios) == 3 and one.low <= one.ratio <= one.high
         assert (one.a.method is None) == (one.a.name != "FlexNet-16")
+        assert (one.b.method is None) == (one.level != "iii")
     lines = found.stdout.splitlines()
     assert max(map(len, lines)) <= 80
     assert any("FlexNet-16 / EffConv-20 0.66M at 5 x 5" in line for line in lines)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from baselines.large_conv import by_fft_where_faster
 from reproduce import experiments
 from reproduce.errors import Interrupted
 from reproduce.run.machine import settings
@@ -36,6 +37,8 @@ FLEXNET, EFFCONV = "FlexNet-16", "EffConv-20 0.66M"
 HELD = {"table1": (5, 9, 15, 21, 29), "table2": (5, 9, 15, 21, 33), "table3": (15, 33, 97)}  # 29, 33, 97: the grids
 BLOCK_SECONDS = {"cuda": 2.0, "cpu": 0.5}  # at the least, and one step
 METHODS = ("auto", "fft", "direct")
+METHODS_OF_B = ("direct", "auto")
+TRIALS = 3  # of each of these, which are some per cent apart
 MOST_BUDGET_STEPS = 10_000  # until the sizes meet the budget; it takes some hundreds
 CLOSE = 3.0  # times the fastest
 
@@ -116,9 +119,10 @@ def time_rung(rung: Rung, place: Place, *, step_limit: float) -> PairTiming:
 
         limit = step_limit if device.type == "cpu" else None
         method, batch = method_and_batch(rung, lambda *asked: make(rung.a, *asked), own, limit, place)
+        method_of_b = fastest_of_b(rung, lambda method: make(rung.b, batch, method), place)
         found = measure_pair(
             make(rung.a, batch, method),
-            make(rung.b, batch),
+            make(rung.b, batch, method_of_b),
             pairs=PAIRS,
             block_seconds=BLOCK_SECONDS[device.type],
             synchronize=lambda: wait(device),
@@ -135,7 +139,7 @@ def time_rung(rung: Rung, place: Place, *, step_limit: float) -> PairTiming:
         claim=rung.claim,
         level=rung.level,
         a=rung.a.model_copy(update={"method": method, "sizes": own_sizes} | of_a),
-        b=rung.b.model_copy(update={"sizes": sizes.by_layer} | of_b),
+        b=rung.b.model_copy(update={"method": method_of_b, "sizes": sizes.by_layer} | of_b),
         batch_size=batch,
         batch_cut=batch < own,
         ratios=found.ratios,
@@ -161,6 +165,8 @@ def step_of(rung: Rung, side: Side, sizes: Sizes, batch: int, method: str | None
         work: Steps = learning_on_budget(spec, split, device, engine="loop" if rung.level == "i" else spec.engine)
     else:
         network = network_of(spec, sizes) if side.kernel_size is None else held(spec, side, rung.level, method)
+        if side.kernel_size is None and method == "auto":
+            by_fft_where_faster(network)
         work = training_steps(spec, network, split, device, no_lap)
     return one_by_one(work, full=len(split) // batch)
 
@@ -211,3 +217,15 @@ def method_and_batch(
     # One image does not decide: an FFT of the kernels serves a whole batch. But what is direct and slow stays so.
     close = [method for method, seconds in alone.items() if method != "direct" or seconds < CLOSE * least]
     return (first if batch == 1 or len(close) == 1 else next(iter(fastest(close, batch)))), batch
+
+
+def fastest_of_b(rung: Rung, make: Callable[[str], Step], place: Place) -> str | None:
+    """How EffConv's training convolves: on level iii as trial steps show to be the fastest, else None.
+
+    Its size learning is direct everywhere. On CUDA `fft_is_faster` wants larger kernels.
+    """
+    if rung.level != "iii" or place.device.type != "cpu":
+        return None
+    steps = {method: make(method) for method in METHODS_OF_B}
+    seconds = {method: [trial_seconds(step, place) for _ in range(TRIALS)] for method, step in steps.items()}
+    return min(METHODS_OF_B, key=lambda method: min(seconds[method]))
