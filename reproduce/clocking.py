@@ -226,11 +226,17 @@ def all_jobs(request: TimeRequest, place: Place, timings: TimingStore) -> list[J
 
 
 def is_rough(record: RowTiming, limit: float) -> bool:
-    """Whether a stage is extrapolated from steps of its own batch, though an epoch takes under `limit` seconds."""
-    return any(
-        stage.how == "steps" and not stage.batch_cut and stage.images_held is None and stage.seconds < limit
-        for stage in stages(record).values()
-    )
+    """Whether a stage is extrapolated from steps of its own batch, though an epoch takes under `limit` seconds.
+
+    Size learning alone is so where its sizes move for more than an epoch: whole ones of training were asked for.
+    """
+    rough = {
+        name
+        for name, stage in stages(record).items()
+        if stage.how == "steps" and not stage.batch_cut and stage.images_held is None and stage.seconds < limit
+    }
+    asked = record.training is not None and record.training.how == "epochs"
+    return bool(rough - ({"size_learning"} if asked else set()))
 
 
 def job_name(row: Row, request: TimeRequest) -> str:

@@ -57,6 +57,11 @@ def one_row(results: Path) -> RowTiming:
     return record
 
 
+def sizes_move(monkeypatch: pytest.MonkeyPatch, *, steps: int) -> None:
+    course = rows.budget_course
+    monkeypatch.setattr(rows, "budget_course", lambda spec: replace(course(spec), moving=steps))
+
+
 def add_up(record: RowTiming) -> None:
     for stage in (record.size_learning, record.training):
         if stage is not None:
@@ -120,12 +125,34 @@ def test_what_comes_from_steps_is_timed_anew_once_whole_epochs_are_asked_for(
     assert "nothing to time" in reproduce(*line, "--extrapolate-above", "0").stderr  # nor back to steps
 
 
-def test_whole_epochs_of_size_learning_count_the_first_once(reproduce: Callable[..., Result], tmp_path: Path) -> None:
+def test_whole_epochs_of_size_learning_count_the_first_once(
+    reproduce: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes_move(monkeypatch, steps=1)
     reproduce("figure3", "--rows", EFFCONV)
     stage = one_row(tmp_path).size_learning
     assert stage is not None and stage.how == "epochs" and len(stage.samples) == 2
     assert stage.seconds == pytest.approx(0.1 * stage.samples[0] + 0.9 * stage.samples[1])
     add_up(one_row(tmp_path))
+
+
+def test_sizes_that_move_for_several_epochs_have_all_of_them_timed_or_steps_along_their_course(
+    reproduce: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two steps make an epoch here. STL-10's 20 do, and its sizes move for 128: two epochs said 99 s, steps 117."""
+    sizes_move(monkeypatch, steps=8)
+    reproduce("figure3", "--rows", EFFCONV)
+    stage = one_row(tmp_path).size_learning
+    assert stage is not None and stage.how == "epochs" and len(stage.samples) == stage.epochs == 10
+    assert stage.seconds == pytest.approx(sum(stage.samples) / 10)
+    add_up(one_row(tmp_path))
+    monkeypatch.setattr(stage_clock, "MINUTE", 0.0)
+    line = ("figure3", "--rows", EFFCONV)
+    reproduce(*line, "--again")
+    record = one_row(tmp_path)
+    assert record.size_learning is not None and record.training is not None
+    assert (record.size_learning.how, record.training.how) == ("steps", "epochs")
+    assert "nothing to time" in reproduce(*line).stderr
 
 
 def test_out_of_memory_is_named_recorded_and_tried_again(

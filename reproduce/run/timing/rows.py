@@ -180,7 +180,7 @@ def training_timer(spec: RunSpec, place: Place, work: Steps, watch: Stopwatch) -
 
 
 def time_size_learning(spec: RunSpec, place: Place) -> StageTiming:
-    """Stage 1 with sizes that really move: whole epochs from its start, or steps at points along their course."""
+    """Stage 1 with sizes that really move: whole epochs, or steps at points along their course."""
     learning = spec.size_learning
     assert learning is not None
     split, watch = place.data.train(spec.data.name), Stopwatch(place.device)
@@ -199,6 +199,7 @@ def time_size_learning(spec: RunSpec, place: Place) -> StageTiming:
         drop_last=False,
         epochs=learning.epochs,
         building=building,
+        moving=course.moving,
         points=lambda total: points_along(course.moving, total, work.learner.budget_step),
     )
     floors = seconds_at_least(spec, "size_learning", course.sizes, place.ceilings)

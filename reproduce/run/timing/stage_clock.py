@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +56,11 @@ def points_along(moving: int, total: int, advance: Callable[[], object]) -> list
 
 @dataclass(kw_only=True)
 class StageTimer:
-    """Times one stage. `building`: seconds that making its steps took; `points`: of a stage of so many steps."""
+    """Times one stage. `building`: seconds that making its steps took; `points`: of a stage of so many steps.
+
+    moving: steps in which the sizes move. If that is more than one epoch, the first epochs cannot stand for the stage:
+    all are timed if they are short, else steps along the course of the sizes.
+    """
 
     spec: RunSpec
     stage: Stage
@@ -66,6 +71,7 @@ class StageTimer:
     drop_last: bool
     epochs: int
     building: float
+    moving: int = 0
     points: Callable[[int], Sequence[Point]] = lambda total: [Point(weight=1.0)]
 
     def timing(self) -> StageTiming:
@@ -73,10 +79,9 @@ class StageTimer:
         first = self.timed(step)
         warm_up = [self.timed(step)[0] for _ in range(WARM_UPS if self.watch.on_cuda else 0)]
         estimate = min(self.timed(step)[0] for _ in range(2)) * self.steps_in_epoch
-        if self.holds_all and estimate <= self.place.extrapolate_above:
-            found = self.whole_epochs(estimate)
-        else:
-            found = self.some_steps(estimate)
+        longest = self.place.extrapolate_above if self.rests else min(MINUTE, self.place.extrapolate_above)
+        whole = self.holds_all and estimate <= longest
+        found = self.whole_epochs(estimate) if whole else self.some_steps(estimate)
         return StageTiming(
             one_off={"building": self.building} | one_off(*first) | ({"warm-up": sum(warm_up)} if warm_up else {}),
             images=self.images,
@@ -100,6 +105,11 @@ class StageTimer:
         return self.held == self.images
 
     @property
+    def rests(self) -> bool:
+        """Whether the sizes do not move any more after the first epoch."""
+        return self.moving <= self.steps_in_epoch
+
+    @property
     def steps_in_epoch(self) -> float:
         return steps_in_epoch(self.images, self.batch_size, drop_last=self.drop_last)
 
@@ -113,12 +123,17 @@ class StageTimer:
     def whole_epochs(self, estimate: float) -> dict[str, Any]:
         moves = self.stage == "size_learning" and self.epochs > 1
         count = min(max(int(MINUTE / max(estimate, 1e-9)), 2 if moves else 1), MOST_EPOCHS)
-        laps = [self.timed(lambda epoch=epoch: self.epoch(epoch)) for epoch in range(1, count + 1)]  # type: ignore[misc]
+        epochs = range(1, 1 + (count if self.rests else self.epochs))
+        laps = [self.timed(lambda epoch=epoch: self.epoch(epoch)) for epoch in epochs]  # type: ignore[misc]
         samples = [seconds for seconds, _ in laps]
-        first, later = laps[0], median_lap(laps[1:] if moves else laps)
-        share = 1 / self.epochs if moves else 0.0
-        seconds = share * first[0] + (1 - share) * later[0]
-        parts = added(scaled(first[1], share), scaled(later[1], 1 - share)) if moves else later[1]
+        if not self.rests:
+            weighted = [(lap, 1 / self.epochs) for lap in laps]
+        elif moves:
+            weighted = [(laps[0], 1 / self.epochs), (median_lap(laps[1:]), 1 - 1 / self.epochs)]
+        else:
+            weighted = [(median_lap(laps), 1.0)]
+        seconds = sum(weight * lap[0] for lap, weight in weighted)
+        parts = reduce(added, (scaled(lap[1], weight) for lap, weight in weighted))
         return {"seconds": seconds, "how": "epochs", "samples": samples, "parts": parts}
 
     def epoch(self, epoch: int) -> None:
