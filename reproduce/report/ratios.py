@@ -19,8 +19,9 @@ STAGES = {"size_learning": "size learning", "training": "training"}
 LEGEND = (
     "Seconds of a step of the first over seconds of a step of the second, in turn in one process on random images; "
     "never across machines. Kernel size: where FlexNet's kernels are held; full grid: its kernel network is evaluated "
-    "at all positions and cropped afterwards; convolutions: how the first's are done, and behind a slash the second's, "
-    "where trials chose (auto: by FFT where a rule says that it is faster). "
+    "at all positions and cropped afterwards, which changes nothing at the grid's own size; convolutions: how the "
+    "first's are done, and behind a slash the second's, where trials chose (auto: by FFT where a rule says that it is "
+    "faster). "
     "Headline: the lower of levels ii and iii. Interval of the median: of 9 pairs the 2nd to the 8th (96 %), of "
     f"fewer the least and the greatest. Control: the first against itself, to be 1.00 ± {CONTROL:.2f}. "
     "Both stages: against the average of EffConv's two stages, weighted by epochs / their mean (R-23). Levels:\n\n"
