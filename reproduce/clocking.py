@@ -269,14 +269,18 @@ def _time_rung(rung: Rung, step_limit: float, place: Place) -> Timing | str:
 
 
 def chosen_rows(request: TimeRequest) -> list[Row]:
-    """The rows of all experiments that were asked for, each spec once. Raises `UsageError` for a bad glob."""
+    """The rows of all experiments that were asked for, each spec once. Raises `UsageError` for a bad glob.
+
+    A glob is of the row's name in its table, or of the one that `--list` prints here, which ends in the data set.
+    """
     if not request.rows:
         return []
     every = [row for experiment in request.experiments or EXPERIMENTS for row in rows_of(experiment, request)]
-    chosen = set(naming.select(list(dict.fromkeys(row.name for row in every)), request.globs))
+    listed = dict.fromkeys(name for row in every for name in (row.name, job_name(row, request)))
+    chosen = set(naming.select(list(listed), request.globs))
     once: dict[str, Row] = {}
     for row in every:
-        if row.name in chosen:
+        if chosen & {row.name, job_name(row, request)}:
             once.setdefault(row.spec.spec_id, row)
     return list(once.values())
 

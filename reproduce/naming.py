@@ -30,15 +30,24 @@ def select(names: Sequence[str], globs: str | None, *, noun: str = "row") -> lis
     """The names that match comma-separated shell globs, in the order of `names`.
 
     A glob reaches the controls only when it starts with `control:`. None selects the paper's rows, like `*`.
+    A name may hold commas, as `EffConv-20 0.66M, STL-10`: an entry that matches nothing takes the next one along.
     Raises `UsageError` for a glob that matches nothing; `noun` says in it what the names are of.
     """
     chosen: set[str] = set()
-    for glob in _parts("*" if globs is None else globs, "--rows"):
-        hits = [name for name in names if is_control(name) == is_control(glob) and _matches(name, glob)]
-        if not hits:
-            raise UsageError(f"no {noun} matches {glob!r}; --list prints the names")
-        chosen.update(hits)
+    entries = list(_parts("*" if globs is None else globs, "--rows"))
+    while entries:
+        joined = [", ".join(entries[: end + 1]) for end in range(len(entries))]
+        whole = next((glob for glob in reversed(joined) if glob in names), None)
+        glob = whole or next((glob for glob in joined if _hits(names, glob)), None)
+        if glob is None:
+            raise UsageError(f"no {noun} matches {entries[0]!r}; --list prints the names")
+        chosen.update(_hits(names, glob))
+        del entries[: joined.index(glob) + 1]
     return [name for name in names if name in chosen]
+
+
+def _hits(names: Sequence[str], glob: str) -> list[str]:
+    return [name for name in names if is_control(name) == is_control(glob) and _matches(name, glob)]
 
 
 def _matches(name: str, glob: str) -> bool:

@@ -50,6 +50,28 @@ def test_the_message_names_the_glob_and_the_mend() -> None:
         select(NAMES, "EffConv-20*,EffConv-21*")
 
 
+COMMAS = ["ResNet-18", "ResNet-18, STL-10", "at 33 x 33 / EffConv-20", "at 33 x 33, full grid / EffConv-20"]
+
+
+@pytest.mark.parametrize(
+    ("globs", "chosen"),
+    [
+        ("ResNet-18, STL-10", COMMAS[1:2]),
+        ("ResNet-18,STL-10", COMMAS[1:2]),
+        ("ResNet-18,at *full*", [COMMAS[0], COMMAS[3]]),
+        ("*33, full*,ResNet-18", [COMMAS[0], COMMAS[3]]),
+        ("*", COMMAS),
+    ],
+)
+def test_a_name_may_hold_commas(globs: str, chosen: list[str]) -> None:
+    assert select(COMMAS, globs) == chosen
+
+
+def test_what_follows_a_comma_must_match_too() -> None:
+    with pytest.raises(UsageError, match="no row matches 'CIFAR-10'"):
+        select(COMMAS, "ResNet-18, CIFAR-10")
+
+
 @pytest.mark.parametrize(
     ("text", "seeds"), [("0", [0]), ("0,2", [0, 2]), ("0..2", [0, 1, 2]), ("5,0..1,1", [5, 0, 1]), ("3..3", [3])]
 )

@@ -122,9 +122,15 @@ def test_blocks_last_as_long_as_asked_and_give_seconds_a_step(clock: Clock) -> N
     assert found.interval == pytest.approx((4.0, 4.0))
 
 
-def test_a_pair_over_five_minutes_is_measured_three_times(clock: Clock) -> None:
-    found = measure_pair(clock.spend(200.0), clock.spend(101.0), block_seconds=0.0, clock=clock)
+def test_a_pair_over_five_minutes_is_measured_three_times_and_says_how_long(clock: Clock) -> None:
+    said: list[str] = []
+    found = measure_pair(clock.spend(200.0), clock.spend(101.0), block_seconds=0.0, clock=clock, say=said.append)
     assert len(found.ratios) == len(found.control) == 3
+    assert said == ["3 pairs and 3 of the control, about 35:03"]  # 3 x 301 s, 6 x 200 s
+
+
+def test_a_short_pair_says_nothing(clock: Clock) -> None:
+    measure_pair(clock.spend(1.0), clock.spend(1.0), block_seconds=0.0, clock=clock, say=pytest.fail)
 
 
 def test_the_control_of_slow_blocks_is_shorter(clock: Clock) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from baselines.flexnet import horizon_of
 from baselines.large_conv import by_fft_where_faster
 from reproduce import experiments
 from reproduce.errors import Interrupted
@@ -27,7 +28,7 @@ from reproduce.run.timing.workloads import (
     sizes_for,
     training_steps,
 )
-from reproduce.specs import Engine, Precision, Protocol, RunSpec
+from reproduce.specs import DATASETS, Engine, Precision, Protocol, RunSpec
 from reproduce.timings import Level, PairTiming, Side, pair_timing_id
 from reproduce.traces import now
 
@@ -69,6 +70,8 @@ class Rung:
 def rungs(claim: str, device: str, *, engine: Engine, precision: Precision, threads: int) -> Iterator[Rung]:
     """All pairs of a claim: EffConv's two stages, then FlexNet at each size; level i also with the full grid.
 
+    At the grid's own size the full grid changes nothing, and has no pair.
+
     On levels ii and iii CUDA always has graphs, and bf16 unless told otherwise; level i never has either. What the
     claims hang on comes first, as time may run out: levels ii and iii, and sizes in the middle, which masks learn.
     """
@@ -86,10 +89,11 @@ def rungs(claim: str, device: str, *, engine: Engine, precision: Precision, thre
     for level, (_, training) in sides.items():
         learning = training.model_copy(update={"stage": "size_learning"})
         yield Rung(claim=claim, level=level, a=learning, b=training, device=device)
+    grid = horizon_of(DATASETS[sides["i"][0].spec.data.name].image_size)
     middle = HELD[claim][(len(HELD[claim]) - 1) // 2]
     for size in sorted(HELD[claim], key=lambda size: (abs(size - middle), size)):
         for level, (flexnet, training) in sides.items():
-            for full_grid in (False, True) if level == "i" else (False,):
+            for full_grid in (False, True) if level == "i" and size < grid else (False,):
                 a = flexnet.model_copy(update={"kernel_size": size, "full_grid": full_grid})
                 yield Rung(claim=claim, level=level, a=a, b=training, device=device)
 
@@ -127,6 +131,7 @@ def time_rung(rung: Rung, place: Place, *, step_limit: float) -> PairTiming:
             block_seconds=BLOCK_SECONDS[device.type],
             synchronize=lambda: wait(device),
             stop=place.stop,
+            say=place.say,
         )
     of_a, of_b = (
         {"step_seconds": seconds, "steps_in_block": count}

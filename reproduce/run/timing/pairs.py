@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from reproduce.errors import Interrupted
+from reproduce.naming import clock_time
 from reproduce.run.timing.stopwatch import Clock
 
 Step = Callable[[], object]
@@ -19,6 +20,7 @@ SLOW_STEP = 5.0  # seconds; a first step that took longer is not tried again
 SLOW_BLOCK = 1.0  # seconds; of a block of a that takes longer, the control has `FEWEST` pairs
 WARM_UP = 2  # rounds; until then steps of large networks take up to 1.8 times as long, as memory is laid out for them
 CONFIDENCE = 0.95
+TELL = 120.0  # seconds; of what takes longer it is said how long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,12 +54,14 @@ def measure_pair(
     clock: Clock = time.perf_counter,
     synchronize: Callable[[], object] = lambda: None,
     stop: Callable[[], bool] = lambda: False,
+    say: Callable[[str], object] = lambda line: None,
 ) -> Measured:
     """Blocks of a and b in the order A B B A A B B A ..., so that a drift of the machine hits both alike.
 
     a, b: one step each. A block has as many steps as last `block_seconds`, at least one. Where that is one, two rounds
     before the first do not count. Long pairs have none of those and fewer that count, as has the control of slow steps.
-    `synchronize` waits for the device. Raises `Interrupted` between blocks when `stop()` is true.
+    `synchronize` waits for the device. Raises `Interrupted` between blocks when `stop()` is true. `say` hears how long
+    it will take, if that is long.
     """
 
     def block(step: Step, count: int) -> float:
@@ -85,11 +89,17 @@ def measure_pair(
 
     t_a, t_b = trial(block, a), trial(block, b)
     n_a, n_b = steps_in_block(t_a, block_seconds), steps_in_block(t_b, block_seconds)
-    is_long = t_a * n_a + t_b * n_b > LONG_PAIR
+    block_a, block_b = t_a * n_a, t_b * n_b
+    is_long = block_a + block_b > LONG_PAIR
     rounds = min(pairs, FEWEST) if is_long else pairs
-    in_turn(b, n_b, WARM_UP if n_a == 1 and not is_long else 0)
+    before = WARM_UP if n_a == 1 and not is_long else 0
+    of_control = min(rounds, FEWEST) if block_a > SLOW_BLOCK else rounds
+    expected = (before + rounds) * (block_a + block_b) + 2 * of_control * block_a
+    if expected > TELL:
+        say(f"{rounds} pairs and {of_control} of the control, about {clock_time(expected)}")
+    in_turn(b, n_b, before)
     found = in_turn(b, n_b, rounds)
-    control = in_turn(a, n_a, min(rounds, FEWEST) if t_a * n_a > SLOW_BLOCK else rounds)
+    control = in_turn(a, n_a, of_control)
     return Measured(
         ratios=[one / other for one, other in found],
         control=[one / other for one, other in control],

@@ -40,6 +40,8 @@ def fitting_batch(make: Callable[[int], Step], own: int, limit: float, place: Pl
         return seconds
 
     first = trial(least)
+    if first >= limit:
+        place.say(f"a step of {least} image{'s' if least > 1 else ''} takes {first:.0f} s, and no fewer can be had")
     if first >= limit or several == least:
         return least
     try:
